@@ -1,1 +1,4 @@
+//! An API gateway whose routing and retry policies are WebAssembly components.
 
+pub mod config;
+pub mod policy;
