@@ -92,10 +92,13 @@ impl Diagnostic {
         let text = &self.source.text;
         let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
         let end = text[span.end..].find('\n').map_or(text.len(), |newline| span.end + newline);
+        let line = text[start..end].trim_end_matches('\r');
+        // The renderer panics on a place behind the line, as between CR and LF.
+        let within = |at: usize| (at - start).min(line.len());
         let annotation = AnnotationKind::Primary
-            .span(span.start - start..span.end - start)
+            .span(within(span.start)..within(span.end))
             .label(self.label.as_deref());
-        Snippet::source(text[start..end].trim_end_matches('\r'))
+        Snippet::source(line)
             .line_start(self.source.position(span.start).0)
             .path(self.source.name.as_str())
             .annotation(annotation)

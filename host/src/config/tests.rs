@@ -2,7 +2,9 @@
 
 mod accepted;
 mod reference;
-mod refused;
+mod refused_cors;
+mod refused_sections;
+mod refused_services;
 mod robust;
 
 use super::{Config, Diagnostics, Origin, SourceMap};

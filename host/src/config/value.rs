@@ -163,11 +163,11 @@ pub(super) fn word<T: Clone>(words: &[(&str, T)]) -> impl Fn(&Value<'_>) -> Chec
             return Ok(it.clone());
         }
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        let list: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-        let one_of = if list.len() == 1 { "only" } else { "one of" };
-        let help = match nearest(text, &names) {
-            Some(near) => format!("did you mean \"{near}\"? {one_of} {}", list.join(", ")),
-            None => format!("write {one_of} {}", list.join(", ")),
+        let list = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let help = match (nearest(text, &names), names.len()) {
+            (Some(near), _) => format!("did you mean {near:?}? one of {list}"),
+            (None, 1) => format!("write {list}, the only choice so far"),
+            (None, _) => format!("write one of {list}"),
         };
         refuse(format!("cannot be {}", quote(text)), help)
     }

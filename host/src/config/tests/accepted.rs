@@ -120,9 +120,8 @@ fn a_file_that_cannot_be_read_is_named() {
         &wrong.to_string(),
         r#"
 error: cannot read the configuration: No such file or directory (os error 2)
- --> no/such.toml
-  |
-  = help: give the path of a TOML file, or none for the built-in configuration
+--> no/such.toml
+ = help: give the path of a TOML file, or none for the built-in configuration
 "#,
     );
 }
@@ -174,13 +173,13 @@ fn a_policy_error_stands_at_the_value_it_points_to() {
         Some("a suggestion"),
         r#"
 error: a message
-  --> gateway.toml:9:11
-   |
- 9 | service = "a"
-   |           ^^^
-   |
-   = note: the routing policy refuses its configuration
-   = help: a suggestion
+ --> gateway.toml:9:11
+  |
+9 | service = "a"
+  |           ^^^
+  |
+  = note: the routing policy refuses its configuration
+  = help: a suggestion
 "#,
     );
     check_policy(
@@ -205,6 +204,12 @@ fn a_policy_error_about_what_is_missing_stands_at_the_table_around_it() {
         None,
         r#"
 error: a message
+  --> gateway.toml:10:1
+   |
+10 | [[policy.routing.config.routes]]
+   | ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ about `/routes/1/service`, which is not here
+   |
+   = note: the routing policy refuses its configuration
 "#,
     );
     check_policy(
@@ -212,6 +217,12 @@ error: a message
         None,
         r#"
 error: a message
+ --> gateway.toml:7:18
+  |
+7 | [[policy.routing.config.routes]]
+  |                  ^^^^^^
+  |
+  = note: the routing policy refuses its configuration
 "#,
     );
 }

@@ -141,3 +141,10 @@ fn nesting_and_size_have_their_limits() {
         assert!(wrong.render(false).len() < 100_000);
     }
 }
+
+#[test]
+fn a_place_between_carriage_return_and_line_feed_is_rendered() {
+    for text in ["a\r\r\n", "a =\r\r\n", "a = 1\r\r\n", "[a\r\r\n", "a = \"\r\r\n"] {
+        never_panics(text).unwrap();
+    }
+}
