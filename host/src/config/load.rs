@@ -18,8 +18,8 @@ use super::{
     SourceMap,
 };
 
-/// The largest configuration that is read, in bytes: 4 MiB, some 30,000 routes.
-pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest configuration that is read, in bytes: 2 MiB, some 20,000 routes.
+pub const CONFIG_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 const BUILTIN: &str = include_str!("default.toml");
 
