@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::load::CONFIG_BYTES_MAX;
-pub use self::source::{Origin, PolicyKind, SourceMap};
+pub use self::source::{Origin, SourceMap};
 
 /// One validated configuration. A value of this type keeps every promise its fields document.
 #[derive(Debug, Clone)]

@@ -13,10 +13,8 @@ use super::reader::{Problems, Section};
 use super::sections::{admin, breaker, cors, health, limits, log, policy_limits, proxy, server};
 use super::services::services;
 use super::source::Source;
-use super::{
-    Admin, Component, Config, Diagnostic, Diagnostics, Origin, Policy, PolicyKind, Server,
-    SourceMap,
-};
+use super::{Admin, Component, Config, Diagnostic, Diagnostics, Origin, Policy, Server, SourceMap};
+use crate::policy::Kind;
 
 /// The largest configuration that is read, in bytes: 2 MiB, some 20,000 routes.
 pub const CONFIG_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -158,9 +156,9 @@ fn config(
     let services = services(&root.section("services"));
 
     let mut policies = root.section("policy");
-    let mut read_policy = |kind: PolicyKind, default_config| -> Option<(Policy, bool)> {
+    let mut read_policy = |kind: Kind, default_config| -> Option<(Policy, bool)> {
         let section = policies.section(kind.name());
-        if kind == PolicyKind::Routing && !section.is_given() && !policies.has("routing") {
+        if kind == Kind::Routing && !section.is_given() && !policies.has("routing") {
             let help = "add a table `[policy.routing]` with `component = \"builtin:routing\"`, and \
                         for each path a `[[policy.routing.config.routes]]` with `path_prefix = \
                         \"/\"` and `service = \"…\"`";
@@ -171,8 +169,8 @@ fn config(
         let policy = policy(section, kind, policy_limits.as_ref(), default_config, folder);
         policy.map(|policy| (policy, says_config))
     };
-    let routing = read_policy(PolicyKind::Routing, None);
-    let retry = read_policy(PolicyKind::Retry, d.map(|d| &d.retry.config));
+    let routing = read_policy(Kind::Routing, None);
+    let retry = read_policy(Kind::Retry, d.map(|d| &d.retry.config));
     policies.finish();
     root.finish();
 

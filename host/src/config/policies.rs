@@ -10,24 +10,25 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::reader::{Checked, Fault, Section, kind_of, refuse};
 use super::sections::policy_limits;
 use super::value::{quote, string, word};
-use super::{Component, Policy, PolicyKind, PolicyLimits};
+use super::{Component, Policy, PolicyLimits};
+use crate::policy::Kind;
 
 /// One policy. `limits` are those of `[policy_limits]`; `default_config` is for a built-in
 /// component whose table has no `config`.
 pub(super) fn policy(
     mut section: Section<'_>,
-    kind: PolicyKind,
+    kind: Kind,
     limits: Option<&PolicyLimits>,
     default_config: Option<&Json>,
     folder: &Path,
 ) -> Option<Policy> {
     let builtin = match kind {
-        PolicyKind::Routing => Component::BuiltinRouting,
-        PolicyKind::Retry => Component::BuiltinRetry,
+        Kind::Routing => Component::BuiltinRouting,
+        Kind::Retry => Component::BuiltinRetry,
     };
     let component =
         section.read("component", Some(builtin.clone()), |value| component(value, kind, folder));
-    if kind == PolicyKind::Routing {
+    if kind == Kind::Routing {
         section.read("on_failure", Some(()), word(&[("reject", ())]));
     }
     let limits = policy_limits(&mut section, limits);
@@ -44,12 +45,12 @@ pub(super) fn policy(
     Some(Policy { component: component?, limits: limits?, config: config? })
 }
 
-fn component(value: &Spanned<DeValue<'_>>, kind: PolicyKind, folder: &Path) -> Checked<Component> {
+fn component(value: &Spanned<DeValue<'_>>, kind: Kind, folder: &Path) -> Checked<Component> {
     let builtin = format!("builtin:{}", kind.name());
     let text = string(value, "a policy", &builtin)?;
     match (text, kind) {
-        ("builtin:routing", PolicyKind::Routing) => return Ok(Component::BuiltinRouting),
-        ("builtin:retry", PolicyKind::Retry) => return Ok(Component::BuiltinRetry),
+        ("builtin:routing", Kind::Routing) => return Ok(Component::BuiltinRouting),
+        ("builtin:retry", Kind::Retry) => return Ok(Component::BuiltinRetry),
         ("builtin:routing" | "builtin:retry", _) => {
             let message = format!("is a policy of the other kind: {}", quote(text));
             return refuse(

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Diagnostic;
+use crate::policy::Kind;
 
 /// Where a configuration's text comes from.
 #[derive(Debug, Clone)]
@@ -16,25 +17,6 @@ pub struct Origin {
     pub name: String,
     /// What relative paths in it count from.
     pub folder: PathBuf,
-}
-
-/// The two kinds of policies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PolicyKind {
-    /// Which service a request goes to.
-    Routing,
-    /// Whether and when a failed attempt is tried again.
-    Retry,
-}
-
-impl PolicyKind {
-    /// The name of its table under `[policy]`: `routing` or `retry`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Routing => "routing",
-            Self::Retry => "retry",
-        }
-    }
 }
 
 /// A configuration's text, shared by all that is said about it.
@@ -92,14 +74,14 @@ impl SourceMap {
     /// as when a field is missing, the diagnostic stands at the deepest part that exists.
     pub fn policy_error(
         &self,
-        kind: PolicyKind,
+        kind: Kind,
         pointer: &str,
         message: &str,
         suggestion: Option<&str>,
     ) -> Diagnostic {
         let source = match kind {
-            PolicyKind::Routing => &self.routing,
-            PolicyKind::Retry => &self.retry,
+            Kind::Routing => &self.routing,
+            Kind::Retry => &self.retry,
         };
         let mut path = vec!["policy".to_owned(), kind.name().to_owned(), "config".to_owned()];
         path.extend(pointer_tokens(pointer));

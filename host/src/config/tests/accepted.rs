@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::load::parse_bytes;
-use super::super::{AccessLog, Component, Config, Origin, PolicyKind};
+use super::super::{AccessLog, Component, Config, Origin};
 use super::{VALID, accepted, assert_same, parse};
+use crate::policy::Kind;
 
 #[test]
 fn the_built_in_configuration_is_the_three_services() {
@@ -152,7 +153,7 @@ fn scripts_get_the_same_as_data() {
 /// The built-in configuration's routing policy says `message` about `pointer`.
 fn check_policy(pointer: &str, suggestion: Option<&str>, expected: &str) {
     let (_, map) = parse(&format!("{VALID}{ROUTES}")).unwrap();
-    let error = map.policy_error(PolicyKind::Routing, pointer, "a message", suggestion);
+    let error = map.policy_error(Kind::Routing, pointer, "a message", suggestion);
     assert_same(&error.render(false), expected);
 }
 
@@ -230,7 +231,7 @@ error: a message
 #[test]
 fn a_policy_error_about_a_default_stands_in_the_built_in_configuration() {
     let (_, map) = parse(VALID).unwrap();
-    let error = map.policy_error(PolicyKind::Retry, "/attempts", "a message", None);
+    let error = map.policy_error(Kind::Retry, "/attempts", "a message", None);
     assert!(
         error.render(false).contains("--> the built-in configuration:"),
         "{}",

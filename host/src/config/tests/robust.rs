@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::super::PolicyKind;
 use super::{VALID, parse};
+use crate::policy::Kind;
 
 const BUILTIN: &str = include_str!("../default.toml");
 
@@ -72,7 +72,7 @@ const PIECES: &[&str] = &[
 fn never_panics(text: &str) -> Result<(), TestCaseError> {
     let wrong = match parse(text) {
         Ok((_, map)) => {
-            let error = map.policy_error(PolicyKind::Routing, "/routes/1/~1", text, Some(text));
+            let error = map.policy_error(Kind::Routing, "/routes/1/~1", text, Some(text));
             error.render(true);
             prop_assert!(error.position().is_some());
             return Ok(());
@@ -117,7 +117,7 @@ proptest! {
     #[test]
     fn any_pointer_of_a_policy(pointer in any::<String>(), message in any::<String>()) {
         let (_, map) = super::Config::builtin();
-        for kind in [PolicyKind::Routing, PolicyKind::Retry] {
+        for kind in [Kind::Routing, Kind::Retry] {
             let error = map.policy_error(kind, &pointer, &message, Some(&message));
             error.render(true);
             prop_assert!(error.position().is_some());
