@@ -25,6 +25,7 @@ pub mod common {
             }
         ",
         path: "../../wit",
+        generate_all,
         pub_export_macro: true,
     });
 }
@@ -39,6 +40,7 @@ pub mod route_half {
             }
         ",
         path: "../../wit",
+        generate_all,
         pub_export_macro: true,
     });
 }
@@ -54,6 +56,7 @@ pub mod retry_half {
             }
         ",
         path: "../../wit",
+        generate_all,
         pub_export_macro: true,
     });
 }
