@@ -120,11 +120,7 @@ impl<'a> Node<'a> {
         let Value::Array(values) = self.value else {
             return self.expected("a list");
         };
-        let at = |(index, value)| Node {
-            value,
-            pointer: format!("{}/{index}", self.pointer),
-            errors: self.errors,
-        };
+        let at = |(index, value): (usize, _)| self.below(&index.to_string(), value);
         Some(values.iter().enumerate().map(at).collect())
     }
 
@@ -194,6 +190,15 @@ impl<'a> Node<'a> {
         None
     }
 
+    /// The node of an escaped name or of an index.
+    fn below(&self, token: &str, value: &'a Value) -> Node<'a> {
+        let mut pointer = String::with_capacity(self.pointer.len() + 1 + token.len());
+        pointer.push_str(&self.pointer);
+        pointer.push('/');
+        pointer.push_str(token);
+        Node { value, pointer, errors: self.errors }
+    }
+
     fn expected<T>(&self, what: &str) -> Option<T> {
         self.report(format!("expected {what}, found {}", kind(self.value)));
         None
@@ -233,11 +238,11 @@ impl<'a> Table<'a> {
     }
 
     fn at(&self, name: &str, value: &'a Value) -> Node<'a> {
-        let escaped = name.replace('~', "~0").replace('/', "~1");
-        Node {
-            value,
-            pointer: format!("{}/{escaped}", self.node.pointer),
-            errors: self.node.errors,
+        // Names that need it are rare, and there may be thousands of tables.
+        if name.contains(['~', '/']) {
+            self.node.below(&name.replace('~', "~0").replace('/', "~1"), value)
+        } else {
+            self.node.below(name, value)
         }
     }
 }
