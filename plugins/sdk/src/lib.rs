@@ -66,6 +66,11 @@ pub use verdict::Verdict;
 #[cfg(not(target_arch = "wasm32"))]
 pub use {failure::FailureBuilder, request::RequestBuilder};
 
+/// The example in the guide for authors compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Guide;
+
 /// Decides where requests go.
 pub trait RoutingPolicy: Sized {
     /// Reads the configuration, once, before any request: all that can be worked out beforehand
