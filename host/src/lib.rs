@@ -1,1 +1,2 @@
 pub mod breaker;
+pub mod upstream;
