@@ -15,7 +15,7 @@ pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState,
 };
-pub use instance::Warm;
+pub use instance::{Warm, try_configure};
 pub use versions::{ConfigError, LoadError, Version};
 
 /// What a policy decides.

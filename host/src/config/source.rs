@@ -68,6 +68,22 @@ impl SourceMap {
         (self.routing, self.retry)
     }
 
+    /// Why a policy's component is refused, at the line that names it.
+    pub fn component_error(&self, kind: Kind, message: &str) -> Diagnostic {
+        let source = self.source(kind);
+        let path = ["policy", kind.name(), "component"].map(str::to_owned);
+        let (root, _) = DeTable::parse_recoverable(&source.text);
+        let place = locate(&root, &path);
+        Diagnostic::new(source, place.span.unwrap_or_else(|| source.end()), shorten(message))
+    }
+
+    fn source(&self, kind: Kind) -> &Arc<Source> {
+        match kind {
+            Kind::Routing => &self.routing,
+            Kind::Retry => &self.retry,
+        }
+    }
+
     /// One objection of a policy to its configuration, at the line it is about.
     ///
     /// `pointer` is a JSON pointer (RFC 6901) into the policy's `config`. Where it leads nowhere,
@@ -79,10 +95,7 @@ impl SourceMap {
         message: &str,
         suggestion: Option<&str>,
     ) -> Diagnostic {
-        let source = match kind {
-            Kind::Routing => &self.routing,
-            Kind::Retry => &self.retry,
-        };
+        let source = self.source(kind);
         let mut path = vec!["policy".to_owned(), kind.name().to_owned(), "config".to_owned()];
         path.extend(pointer_tokens(pointer));
         // The text was accepted once, so that it parses again.

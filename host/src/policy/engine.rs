@@ -11,6 +11,7 @@ use wasmtime::{
 };
 
 use super::bindings::{self, Host};
+use super::instance::INSTANCES_PER_WORKER_MAX;
 
 /// One tick of the clock that interrupts guests, and the unit of `decision_timeout`.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -24,11 +25,17 @@ pub(super) const CORE_INSTANCES_MAX: u32 = 16;
 pub(super) const TABLES_MAX: u32 = 8;
 pub(super) const TABLE_ELEMENTS_MAX: usize = 20_000;
 
+/// Routing and retry.
+const KINDS: u32 = 2;
+
+/// Slots of the pool that keep their memory after an instance has gone: memory that does not come
+/// back.
+const WARM_SLOTS_MAX: u32 = 16;
+
 /// What the pool has to hold. Raising it needs a restart: the pool is reserved once.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizing {
-    /// Instances that may exist at once, all workers and policies together.
-    pub instances: u32,
+    pub workers: usize,
     /// The largest `memory_max` of any policy, in bytes.
     pub memory_max: usize,
 }
@@ -83,18 +90,21 @@ fn compile_config() -> Config {
 }
 
 fn pool(sizing: Sizing) -> PoolingAllocationConfig {
+    let workers = u32::try_from(sizing.workers).unwrap_or(u32::MAX);
+    // One more than the workers may have, for a version that is being tried out.
+    let instances = workers.saturating_mul(KINDS * INSTANCES_PER_WORKER_MAX).saturating_add(1);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(sizing.instances)
-        .total_core_instances(sizing.instances * CORE_INSTANCES_MAX)
-        .total_memories(sizing.instances)
-        .total_tables(sizing.instances * TABLES_MAX)
-        .total_stacks(sizing.instances)
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(TABLES_MAX))
+        .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(1)
         .max_tables_per_component(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_memory_size(sizing.memory_max)
-        .max_unused_warm_slots(sizing.instances.min(16));
+        .max_unused_warm_slots(instances.min(WARM_SLOTS_MAX));
     pool
 }
 

@@ -88,7 +88,17 @@ impl Warm {
         version: Arc<Version>,
         runaway: Arc<Semaphore>,
     ) -> Result<Rc<Warm>, LoadError> {
-        let warm = Rc::new(Warm {
+        let warm = Rc::new(Warm::empty(engine, version, runaway));
+        for _ in 0..SPARE {
+            let instance = warm.build().await?;
+            warm.alive.set(warm.alive.get() + 1);
+            warm.idle.borrow_mut().push(instance);
+        }
+        Ok(warm)
+    }
+
+    fn empty(engine: &Engine, version: Arc<Version>, runaway: Arc<Semaphore>) -> Warm {
+        Warm {
             version,
             engine: engine.clone(),
             idle: RefCell::new(Vec::new()),
@@ -96,13 +106,7 @@ impl Warm {
             refilling: Cell::new(false),
             returned: Notify::new(),
             runaway,
-        });
-        for _ in 0..SPARE {
-            let instance = warm.build().await?;
-            warm.alive.set(warm.alive.get() + 1);
-            warm.idle.borrow_mut().push(instance);
         }
-        Ok(warm)
     }
 
     pub fn version(&self) -> &Arc<Version> {
@@ -113,11 +117,11 @@ impl Warm {
     pub async fn route(
         self: &Rc<Self>,
         request: RequestFacts,
-    ) -> (Option<RequestFacts>, Result<Answer, Fault>) {
+    ) -> (RequestFacts, Result<Answer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Routing);
         match self.call(Phase::Route(request, Answer::default()), 0).await {
-            (Phase::Route(request, answer), outcome) => (Some(request), outcome.map(|()| answer)),
-            (_, outcome) => (None, Err(outcome.err().unwrap_or_else(lost))),
+            (Phase::Route(request, answer), outcome) => (request, outcome.map(|()| answer)),
+            _ => unreachable!("a call gives back the phase that it was given"),
         }
     }
 
@@ -126,14 +130,12 @@ impl Warm {
         self: &Rc<Self>,
         request: RequestFacts,
         failed: FailedAttempt,
-    ) -> (Option<RequestFacts>, Result<RetryAnswer, Fault>) {
+    ) -> (RequestFacts, Result<RetryAnswer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Retry);
         let number = u64::from(failed.number);
         match self.call(Phase::Judge(request, failed, RetryAnswer::default()), number).await {
-            (Phase::Judge(request, _, verdict), outcome) => {
-                (Some(request), outcome.map(|()| verdict))
-            }
-            (_, outcome) => (None, Err(outcome.err().unwrap_or_else(lost))),
+            (Phase::Judge(request, _, verdict), outcome) => (request, outcome.map(|()| verdict)),
+            _ => unreachable!("a call gives back the phase that it was given"),
         }
     }
 
@@ -285,6 +287,12 @@ impl Warm {
     }
 }
 
+/// Makes one instance, to see whether the version takes its configuration.
+pub async fn try_configure(engine: &Engine, version: Arc<Version>) -> Result<(), LoadError> {
+    let warm = Warm::empty(engine, version, Arc::new(Semaphore::new(1)));
+    warm.build().await.map(drop)
+}
+
 impl Instance {
     fn begin(&mut self, phase: Phase, attempt: u64, limits: &crate::config::PolicyLimits) {
         self.calls += 1;
@@ -352,11 +360,6 @@ fn fault_of(error: &wasmtime::Error) -> Fault {
         Some(timed_out) => Fault::Timeout(timed_out.0.clone()),
         None => Fault::Trap(excerpt(&error.root_cause().to_string())),
     }
-}
-
-/// The call's state was gone with its instance.
-fn lost() -> Fault {
-    Fault::Trap("the instance was lost".into())
 }
 
 /// A guest's words for the log: not more than a line's worth, without control characters.
