@@ -1,2 +1,3 @@
 pub mod breaker;
+pub mod headers;
 pub mod upstream;
