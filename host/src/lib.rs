@@ -1,3 +1,5 @@
 pub mod breaker;
+pub mod config;
+pub mod cors;
 pub mod headers;
 pub mod upstream;
