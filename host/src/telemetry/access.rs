@@ -1,8 +1,8 @@
-//! Where do the lines of the access log go? From each worker through a ring of its own to one thread
-//! that writes them out.
+//! Where do the lines of the access log go? From each worker through a ring of its own to one
+//! thread that writes them out.
 //!
-//! A worker never waits for the log: where the reader of it is too slow, lines are dropped, whole, and
-//! counted. What is in a line stands in `access/line.rs`.
+//! A worker never waits for the log: where the reader of it is too slow, lines are dropped, whole,
+//! and counted. What is in a line stands in `access/line.rs`.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
@@ -265,7 +265,7 @@ impl<W: Write> Writer<W> {
 
     fn failed(&mut self, error: &io::Error) {
         if !self.failing {
-            tracing::error!(%error, "the access log cannot be written: lines wait, then are dropped");
+            tracing::error!(%error, "the access log cannot be written: its lines wait for room");
         }
         self.failing = true;
     }

@@ -1,8 +1,8 @@
 //! What is counted, and how it is shown at `/metrics`.
 //!
-//! Each worker has [`Counters`] of its own and is the only one to write them: counting is a load and a
-//! store of a word that no other worker writes, with no lookup and no text. When
-//! somebody asks, [`encode`] adds them up and puts the state of the services beside them.
+//! Each worker has [`Counters`] of its own and is the only one to write them: counting is a load
+//! and a store of a word that no other worker writes, with no lookup and no text. When somebody
+//! asks, [`encode`] adds them up and puts the state of the services beside them.
 
 use std::array;
 use std::sync::Arc;

@@ -116,18 +116,30 @@ fn put_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
 
 /// A JSON string (RFC 8259 section 7): quotes, backslashes and control characters are escaped.
 fn put_text(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
     out.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
-            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
-            byte => write!(out, "\\u{byte:04x}").expect("a vector takes all"),
-        }
-        rest = &rest[at + 1..];
+    // Without an early end, so that it becomes vector instructions.
+    if bytes.iter().fold(false, |found, byte| found | is_escaped(*byte)) {
+        put_escaped(out, bytes);
+    } else {
+        out.extend_from_slice(bytes);
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+fn is_escaped(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+#[cold]
+fn put_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..0x20 => write!(out, "\\u{byte:04x}").expect("a vector takes all"),
+            _ => out.push(byte),
+        }
+    }
 }
 
 fn put_number(out: &mut Vec<u8>, mut number: u64) {

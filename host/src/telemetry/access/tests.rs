@@ -122,7 +122,8 @@ proptest! {
     ) {
         let (status, bytes_in, bytes_out, attempts) = numbers;
         let (arrived_s, arrived_ms, micros) = times;
-        let arrived = Duration::from_secs(arrived_s.into()) + Duration::from_millis(arrived_ms % 1000);
+        let arrived_ms = u64::from(arrived_s) * 1000 + arrived_ms % 1000;
+        let arrived = Duration::from_millis(arrived_ms);
         let line = Line {
             arrived: UNIX_EPOCH + arrived,
             request_id: &texts[0],

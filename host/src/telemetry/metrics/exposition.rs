@@ -20,8 +20,8 @@ use crate::upstream::{Endpoint, Services};
 /// The `Content-Type` of what [`encode`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The label `service` of requests that the gateway's own pages answered, and of those that were for
-/// nobody. No service can have these names.
+/// The label `service` of requests for the gateway's own pages, and of those that were for nobody.
+/// No service can have these names.
 const GATEWAY: &str = "(gateway)";
 const NOBODY: &str = "(none)";
 

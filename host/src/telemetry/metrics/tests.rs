@@ -147,7 +147,8 @@ fn the_state_of_every_endpoint_is_shown() {
     let page = encode(&services, &[], 0);
     let writer = r#"{service="writer",endpoint="http://localhost:8000"}"#;
     let research = r#"{service="research",endpoint="http://localhost:8001"}"#;
-    let moved = r#"orchestrator_circuit_transitions_total{service="research",endpoint="http://localhost:8001",to="#;
+    let moved = research.replace('}', ",to=");
+    let moved = format!("orchestrator_circuit_transitions_total{moved}");
     check(
         &page,
         &[
