@@ -179,6 +179,37 @@ fn of_many_threads_that_ask_a_half_open_circuit_one_gets_the_permit() {
     });
 }
 
+#[test]
+fn threads_never_hold_two_half_open_permits_at_once() {
+    // Enough successes to stay half-open throughout.
+    let rules = Rules { success_threshold: COUNT_MAX, ..RULES };
+    let breaker = opened_at_0();
+    let out = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for round in 0..20_000 {
+                    let permit = loop {
+                        if let Ok(permit) = breaker.admit(&rules, MINUTE_MS, Traffic) {
+                            break permit;
+                        }
+                        std::hint::spin_loop();
+                    };
+                    assert_eq!(out.fetch_add(1, Relaxed), 0);
+                    // Long enough for another thread to be let in, if one were.
+                    for _ in 0..50 {
+                        std::hint::spin_loop();
+                    }
+                    out.fetch_sub(1, Relaxed);
+                    if round % 2 == 0 {
+                        permit.settle(&rules, MINUTE_MS, Success);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// What the breaker should do, in the plainest words: no terms, no packing; a permit knows the
 /// number of transitions that there had been when it was given.
 #[derive(Debug, Default)]

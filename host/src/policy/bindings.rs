@@ -31,7 +31,7 @@ wasmtime::component::bindgen!({
     imports: { default: trappable },
 });
 
-use orchestrator::policy::{answer, exchange, failure, retry_answer, setup};
+use self::orchestrator::policy::{answer, exchange, failure, retry_answer, setup};
 
 /// What a version is set up with, the same for all its instances.
 #[derive(Debug)]
