@@ -1,0 +1,9 @@
+//! What the gateway promises, seen from outside: its own process, real sockets, real components.
+//! Each module is a chapter; beside each promise stands the failure that belongs to it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test has no caller to hand an error to: it fails here, with a backtrace"
+)]
+
+mod harness;
