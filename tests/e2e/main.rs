@@ -6,4 +6,6 @@
     reason = "a test has no caller to hand an error to: it fails here, with a backtrace"
 )]
 
+mod default_routes;
 mod harness;
+mod pages;

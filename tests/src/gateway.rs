@@ -207,9 +207,9 @@ pub fn service<'a>(name: &str, endpoints: impl IntoIterator<Item = &'a crate::Up
 const EVERYTHING_TO_WRITER: &str =
     r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
 
+/// The defaults come first: behind a test's tables, dotted keys would belong to the last of them.
 fn with_defaults(lines: &str) -> String {
-    let mut config = lines.to_owned();
-    config.push('\n');
+    let mut config = String::new();
     let mut add = |key: &str, value: &str| {
         let taken = lines.lines().any(|line| {
             line.trim().strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', '.', '=']))
@@ -227,7 +227,7 @@ fn with_defaults(lines: &str) -> String {
         add("policy.routing.component", &toml_path(&folder.join("routing.wasm")));
         add("policy.retry.component", &toml_path(&folder.join("retry.wasm")));
     }
-    config
+    config + lines + "\n"
 }
 
 /// A path as a TOML string.
