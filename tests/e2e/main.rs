@@ -9,3 +9,4 @@
 mod default_routes;
 mod harness;
 mod pages;
+mod proxying;
