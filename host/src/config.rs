@@ -1,110 +1,273 @@
 //! The configuration: TOML in, a validated [`Config`] out, or every error at its line.
+//!
+//! This file is the reference: each field says what its key does, in which unit, its default and
+//! its limits. A key that a file leaves out has the value of the built-in configuration
+//! ([`Config::builtin`]); a key that is not listed here is unknown, and so refused.
+//!
+//! Behind it, in the order in which a file passes: `load` reads it and puts the parts together,
+//! `reader` walks the TOML, `sections`, `services` and `policies` know the keys, `value` and
+//! `web` their values, and `diagnostic` and `source` say what is wrong and where.
+
+mod diagnostic;
+mod load;
+mod policies;
+mod reader;
+mod sections;
+mod services;
+mod source;
+mod value;
+mod web;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::diagnostic::{Diagnostic, Diagnostics};
+pub use self::load::CONFIG_BYTES_MAX;
+pub use self::source::{Origin, SourceMap};
+
 /// One validated configuration. A value of this type keeps every promise its fields document.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `[server]`: the listener that clients speak to.
     pub server: Server,
+    /// `[admin]`: the listener that operators speak to.
     pub admin: Admin,
+    /// `[proxy]`: how long a request may take, and how often it may be tried.
     pub proxy: Proxy,
+    /// `[limits]`: what one client may take up.
     pub limits: Limits,
+    /// `[health]`: how the services are checked.
     pub health: Health,
+    /// `[breaker]`: when an endpoint's circuit opens and closes.
     pub breaker: Breaker,
+    /// `[cors]`: what browsers may do with the answers.
     pub cors: Cors,
+    /// `[log]`: what is written where.
     pub log: Log,
-    /// In the order of the file; names are unique, at least one.
+    /// `[services.<name>]`, in the order of the file. Names are unique and are 1 to 64 of
+    /// `A-Z a-z 0-9 _ -`. At least one, at most 1000. Required: the built-in services belong to the
+    /// built-in configuration only.
     pub services: Vec<Service>,
+    /// `[policy.routing]`: which service a request goes to. Required.
     pub routing: Policy,
+    /// `[policy.retry]`: whether and when a failed attempt is tried again. Without this table, and
+    /// where it has `builtin:retry` and no `config`, the built-in configuration's.
     pub retry: Policy,
 }
 
+/// `[server]`
 #[derive(Debug, Clone)]
 pub struct Server {
+    /// The address and port that clients connect to; port 0 takes any free one.
+    ///
+    /// An IP address with a port. Default: `127.0.0.1:8003`.
     pub listen: SocketAddr,
-    /// At least 1: `0` in the file became the number of cores.
+    /// Threads that serve requests. `0` in the file stands for the number of cores, so that this
+    /// field is at least 1.
+    ///
+    /// A number. Default: `0`. Limits: `0` to `256`.
     pub workers: usize,
+    /// Whether the gateway answers its own pages (`/`, `/health`, `/docs`, …) itself.
+    ///
+    /// Default: `true`.
     pub pages: bool,
-    /// Empty, or begins with `/` and does not end with one.
+    /// What the paths of the gateway's own pages begin with: empty, or it begins with `/` and does
+    /// not end with one, such as `/_gateway`.
+    ///
+    /// Up to 128 bytes; segments of `A-Z a-z 0-9 - . _ ~`. Default: ``.
     pub pages_prefix: String,
+    /// How long requests in flight may take to end once the gateway is told to stop.
+    ///
+    /// A duration. Default: `30s`. Limits: `0s` to `1h`.
     pub drain_timeout: Duration,
 }
 
+/// `[admin]`
 #[derive(Debug, Clone)]
 pub struct Admin {
+    /// The address and port of `/metrics`, `/livez` and `/readyz`. Never the address of
+    /// `server.listen`, unless the port is 0.
+    ///
+    /// An IP address with a port. Default: `127.0.0.1:8004`.
     pub listen: SocketAddr,
 }
 
+/// `[proxy]`
 #[derive(Debug, Clone)]
 pub struct Proxy {
+    /// From the whole request's arrival to the head of its response: all attempts and the delays
+    /// between them.
+    ///
+    /// A duration. Default: `30s`. Limits: `1ms` to `1h`.
     pub request_timeout: Duration,
+    /// One attempt; what makes a timeout worth a retry. `off`: an attempt may use up the request's
+    /// time. Never longer than `request_timeout`.
+    ///
+    /// A duration or `off`. Default: `off`. Limits: `1ms` to `1h`.
     pub attempt_timeout: Option<Duration>,
+    /// How long a body, in either direction, may stand still.
+    ///
+    /// A duration. Default: `30s`. Limits: `1ms` to `1day`.
     pub idle_timeout: Duration,
+    /// How long connecting to an endpoint may take.
+    ///
+    /// A duration. Default: `5s`. Limits: `1ms` to `5m`.
     pub connect_timeout: Duration,
+    /// Attempts for one request, the first included, whatever the retry policy asks for.
+    ///
+    /// A number. Default: `10`. Limits: `1` to `100`.
     pub retry_attempts_max: u32,
+    /// The longest delay before an attempt, whatever the retry policy asks for.
+    ///
+    /// A duration. Default: `30s`. Limits: `0s` to `1h`.
     pub retry_delay_max: Duration,
+    /// The retry budget of each service: retries as a part of its requests.
+    ///
+    /// A number. Default: `0.2`. Limits: `0` to `10`.
     pub retry_budget_ratio: f64,
+    /// Retries per second that each service's budget always allows.
+    ///
+    /// A number. Default: `10`. Limits: `0` to `100000`.
     pub retry_budget_min_per_s: u32,
 }
 
+/// `[limits]`
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Clients' connections that are open at one time, over all workers.
+    ///
+    /// A number. Default: `10000`. Limits: `1` to `1000000`.
     pub connections: usize,
+    /// A request's or response's head, in bytes.
+    ///
+    /// A size. Default: `64KiB`. Limits: `8KiB` to `1MiB`.
     pub header_bytes: usize,
+    /// Fields in a request's or response's head.
+    ///
+    /// A number. Default: `100`. Limits: `10` to `1000`.
     pub header_count: usize,
+    /// From the first byte of a request's head to its last.
+    ///
+    /// A duration. Default: `10s`. Limits: `1ms` to `10m`.
     pub header_timeout: Duration,
+    /// How long a client's connection may wait for its next request.
+    ///
+    /// A duration. Default: `75s`. Limits: `1ms` to `1h`.
     pub keep_alive_timeout: Duration,
 }
 
+/// `[health]`
 #[derive(Debug, Clone)]
 pub struct Health {
+    /// From one check of an endpoint to the next.
+    ///
+    /// A duration. Default: `30s`. Limits: `10ms` to `1day`.
     pub interval: Duration,
+    /// How long one check may take.
+    ///
+    /// A duration. Default: `5s`. Limits: `1ms` to `5m`.
     pub timeout: Duration,
-    /// Begins with `/`.
+    /// What is asked for: begins with `/`, may have a query.
+    ///
+    /// Up to 1024 visible ASCII characters. Default: `/health`.
     pub path: String,
+    /// Checks of an endpoint that are remembered; its uptime is counted over these.
+    ///
+    /// A number. Default: `100`. Limits: `1` to `10000`.
     pub history: usize,
 }
 
+/// `[breaker]`
 #[derive(Debug, Clone)]
 pub struct Breaker {
+    /// Faults in a row that open an endpoint's circuit.
+    ///
+    /// A number. Default: `3`. Limits: `1` to `1000`.
     pub failure_threshold: u32,
+    /// How long an open circuit admits nothing.
+    ///
+    /// A duration. Default: `60s`. Limits: `1ms` to `1h`.
     pub open_for: Duration,
+    /// Successes in a row that close a half-open circuit.
+    ///
+    /// A number. Default: `2`. Limits: `1` to `1000`.
     pub success_threshold: u32,
+    /// The shortest timeout that counts as a fault of the endpoint; a shorter one, which a policy
+    /// may ask for, opens nobody's circuit.
+    ///
+    /// A duration. Default: `1s`. Limits: `0s` to `1h`.
     pub timeout_floor: Duration,
 }
 
+/// `[cors]`
 #[derive(Debug, Clone)]
 pub struct Cors {
-    /// Exact origins, or the one entry `*`. Empty: the gateway leaves CORS to the services.
+    /// Whose pages may read the answers: exact origins such as `https://example.com`, `null`, or
+    /// the one entry `*` for everybody. Empty: the gateway leaves CORS to the services.
+    ///
+    /// A list of up to 1000. Default: `["*"]`.
     pub allow_origins: Vec<String>,
+    /// The methods that a preflight is granted; `*` grants every method.
+    ///
+    /// A list of up to 100. Default: `["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]`.
     pub allow_methods: Vec<String>,
+    /// The request headers that a preflight is granted; `*` grants every header.
+    ///
+    /// A list of up to 100. Default: `["*"]`.
     pub allow_headers: Vec<String>,
+    /// The response headers that pages may read beyond those every page may read; `*`: every
+    /// header.
+    ///
+    /// A list of up to 100. Default: `[]`.
     pub expose_headers: Vec<String>,
+    /// How long a browser may remember the answer to a preflight.
+    ///
+    /// A duration. Default: `10m`. Limits: `0s` to `1day`.
     pub max_age: Duration,
-    /// Never true together with the origin `*`.
+    /// Whether pages may send cookies and credentials. Never true together with a `*` anywhere in
+    /// this table: browsers do not take it as "all" then.
+    ///
+    /// Default: `false`.
     pub allow_credentials: bool,
 }
 
+/// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// A `tracing` level: error, warn, info, debug, trace.
+    /// The least important level that is logged: `error`, `warn`, `info`, `debug`, `trace`.
+    ///
+    /// Default: `info`.
     pub level: tracing::Level,
+    /// Where the access log goes, one JSON object a line: `stdout`, `off`, or a path, which has a
+    /// `/` in it; a relative one counts from the folder of the configuration file.
+    ///
+    /// Default: `stdout`.
     pub access: AccessLog,
 }
 
+/// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessLog {
+    /// To standard output.
     Stdout,
+    /// Nowhere.
     Off,
+    /// To the end of this file.
     File(PathBuf),
 }
 
+/// `[services.<name>]`
 #[derive(Debug, Clone)]
 pub struct Service {
+    /// 1 to 64 of `A-Z a-z 0-9 _ -`.
     pub name: String,
-    /// At least one.
+    /// The service's addresses, each `http://host[:port]` with nothing behind it; no two alike.
+    ///
+    /// A list of 1 to 256. Required.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -113,34 +276,58 @@ pub struct Service {
 pub struct Endpoint {
     /// As written, for people: `http://localhost:8000`.
     pub url: String,
-    /// A DNS name or an IP address (without brackets).
+    /// A DNS name in lower case or an IP address (without brackets).
     pub host: String,
+    /// 1 to 65535; 80 where the address names none.
     pub port: u16,
     /// What goes into the `Host` header: `localhost:8000`; the port is left out where it is 80.
     pub authority: String,
 }
 
+/// `[policy.routing]` and `[policy.retry]`
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// `builtin:routing` or `builtin:retry`, or the path of a `.wasm` file, which exists; a relative
+    /// path counts from the folder of the configuration file.
+    ///
+    /// Default: the built-in policy of this kind.
+    ///
+    /// Beside it, `[policy.routing]` has `on_failure`: what becomes of a request whose decision
+    /// failed while no last good version is there. So far it can only be `reject` (503), the
+    /// default.
     pub component: Component,
+    /// The keys of `[policy_limits]`, which may stand in a policy's own table too and count for that
+    /// policy alone then.
     pub limits: PolicyLimits,
-    /// The policy's own configuration, opaque to the host: always an object.
+    /// The policy's own configuration, opaque to the host: always an object, `{}` when there is
+    /// none. Dates and times become strings.
     pub config: serde_json::Value,
 }
 
+/// Where a policy comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Component {
     /// `builtin:routing`
     BuiltinRouting,
     /// `builtin:retry`
     BuiltinRetry,
-    /// A file; a relative path counts from the folder of the configuration file.
+    /// A file; a relative path in the configuration has been joined to its folder.
     File(PathBuf),
 }
 
+/// `[policy_limits]`, for each policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyLimits {
+    /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran.
+    ///
+    /// A duration. Default: `10ms`. Limits: `1ms` to `1s`.
     pub decision_timeout: Duration,
+    /// The memory of one instance, in bytes. Python and JavaScript need about 16 MiB.
+    ///
+    /// A size. Default: `8MiB`. Limits: `64KiB` to `256MiB`.
     pub memory_max: usize,
+    /// All that one decision hands over to the host, in bytes, summed over its calls.
+    ///
+    /// A size. Default: `64KiB`. Limits: `1KiB` to `16MiB`.
     pub result_max: usize,
 }

@@ -1,1 +1,28 @@
+//! An API gateway whose routing and retry policies are WebAssembly components.
+//!
+//! The map is `host/ARCHITECTURE.md`; the modules below stand in the order in which a request meets
+//! them.
 
+pub mod config;
+pub mod gateway;
+
+mod io;
+mod worker;
+
+mod admit;
+mod body;
+mod cors;
+mod exchange;
+mod forward;
+mod headers;
+mod judge;
+mod local;
+mod respond;
+mod route;
+
+pub mod admin;
+pub mod breaker;
+mod health;
+pub mod policy;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,110 @@
+//! The command line: one file a verb.
+
+mod check;
+mod demo;
+mod serve;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use orchestrator::config::{Config, Diagnostics, SourceMap};
+use orchestrator::gateway::StartError;
+use tracing_subscriber::EnvFilter;
+
+/// The exit code of a configuration that is refused.
+const REFUSED: u8 = 2;
+
+/// An API gateway whose routing and retry policies are WebAssembly components.
+///
+/// Without a verb it serves.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = "\
+Examples:
+  orchestrator demo                          see it work, with three stand-in services
+  orchestrator --config gateway.toml         serve
+  orchestrator check --config gateway.toml   is this configuration good?")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    serve: ConfigArgument,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve; SIGTERM and Ctrl-C drain and end it
+    #[command(after_help = "Example:\n  orchestrator serve --config gateway.toml")]
+    Serve(ConfigArgument),
+    /// Serve in front of three stand-in services, and say what to try
+    #[command(after_help = "Example:\n  orchestrator demo")]
+    Demo,
+    /// Validate a configuration and its policies without serving: exit code 0 or 2
+    #[command(after_help = "Example:\n  orchestrator check --config gateway.toml")]
+    Check(check::Arguments),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// The configuration, in TOML; without it the built-in one
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the verb that the command line names.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let verb = arguments.verb.unwrap_or(Verb::Serve(arguments.serve));
+    let outcome = match verb {
+        Verb::Serve(argument) => serve::run(argument.config.as_deref()),
+        Verb::Demo => demo::run(),
+        Verb::Check(arguments) => check::run(&arguments),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            tell(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration in `path`, or the built-in one.
+fn load(path: Option<&Path>) -> Result<(Config, SourceMap), Diagnostics> {
+    path.map_or_else(|| Ok(Config::builtin()), Config::load)
+}
+
+/// Why nothing was started, as a person reads it.
+fn refuse(error: StartError) -> anyhow::Result<ExitCode> {
+    match error {
+        StartError::Refused(diagnostics) => {
+            tell(&diagnostics.render(std::io::stderr().is_terminal()));
+            Ok(ExitCode::from(REFUSED))
+        }
+        other => Err(other.into()),
+    }
+}
+
+/// Writes to standard error. Who closed it does not want to know.
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}
+
+/// Everything beside the access log goes to standard error, as lines for people.
+fn start_log(level: tracing::Level) {
+    let filter = EnvFilter::new(format!("warn,orchestrator={level}"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// The control thread's runtime.
+fn control_runtime() -> std::io::Result<tokio::runtime::LocalRuntime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+}

@@ -1,0 +1,50 @@
+//! `orchestrator check`: everything that `serve` does before it listens, and nothing after.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use orchestrator::config::{Config, SourceMap};
+use orchestrator::gateway::{Policies, StartError};
+
+use super::{REFUSED, control_runtime, load, refuse};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: super::ConfigArgument,
+    /// Print what is wrong as JSON: a list of {file, line, column, message, help}
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let path = arguments.config.config.as_deref();
+    let checked = match load(path) {
+        Ok((config, source)) => check(&config, &source)?,
+        Err(diagnostics) => Err(StartError::Refused(diagnostics)),
+    };
+    let mut out = std::io::stdout().lock();
+    match checked {
+        Ok(()) if arguments.json => writeln!(out, "[]")?,
+        Ok(()) => {
+            let name = path.map_or(PathBuf::from("the built-in configuration"), PathBuf::from);
+            writeln!(out, "{} is good", name.display())?;
+        }
+        Err(StartError::Refused(diagnostics)) if arguments.json => {
+            serde_json::to_writer_pretty(&mut out, &diagnostics)?;
+            writeln!(out)?;
+            return Ok(ExitCode::from(REFUSED));
+        }
+        Err(error) => return refuse(error),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(config: &Config, source: &SourceMap) -> anyhow::Result<Result<(), StartError>> {
+    let policies = match Policies::load(config, source) {
+        Ok(policies) => policies,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(control_runtime()?.block_on(policies.configure(source)))
+}

@@ -1,0 +1,52 @@
+//! `orchestrator serve`: starts the gateway and waits for a signal.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use orchestrator::gateway::Gateway;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{control_runtime, load, refuse, start_log};
+
+pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (config, source) = match load(path) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            return refuse(orchestrator::gateway::StartError::Refused(diagnostics));
+        }
+    };
+    start_log(config.log.level);
+    raise_descriptor_limit();
+    control_runtime()?.block_on(async {
+        // Before serving: a signal during the start must not be lost.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let gateway = match Gateway::start(config, &source).await {
+            Ok(gateway) => gateway,
+            Err(error) => return refuse(error),
+        };
+        tracing::info!(listen = %gateway.listen(), admin = %gateway.admin(), "ready");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining; a second signal ends at once");
+        tokio::select! {
+            () = gateway.shutdown() => {}
+            _ = terminate.recv() => return Ok(ExitCode::FAILURE),
+            _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+        }
+        tracing::info!("drained");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// As many descriptors as the system lets this process have: each request may need two.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,389 @@
+//! What services, policies and the file as a whole refuse, and in which words.
+
+use super::{check, check_whole};
+
+#[test]
+fn services_have_names_and_endpoints() {
+    check(
+        r#"[services."b c"]
+endpoints = []
+[services.d]
+weight = 3
+[services.e]
+endpoints = "http://a""#,
+        r##"
+error: `b c` is not a service's name
+ --> gateway.toml:1:11
+  |
+1 | [services."b c"]
+  |           ^^^^^
+  |
+  = help: a name has 1 to 64 letters, digits, `_` and `-`
+
+error: `services."b c".endpoints` is empty
+ --> gateway.toml:2:13
+  |
+2 | endpoints = []
+  |             ^^
+  |
+  = help: write at least one address: ["http://localhost:8000"]
+
+error: `services.d.endpoints` is missing
+ --> gateway.toml:3:1
+  |
+3 | [services.d]
+  | ^^^^^^^^^^^^ in this table
+  |
+  = help: add `endpoints = …`
+
+error: unknown key `weight` in `[services.d]`
+ --> gateway.toml:4:1
+  |
+4 | weight = 3
+  | ^^^^^^ unknown
+  |
+  = help: known in `[services.d]`: `endpoints`
+
+error: `services.e.endpoints` must be a list, not a string
+ --> gateway.toml:6:13
+  |
+6 | endpoints = "http://a"
+  |             ^^^^^^^^^^
+  |
+  = help: put it in brackets: ["http://a"]
+"##,
+    );
+}
+
+#[test]
+fn endpoints_are_http_host_and_port() {
+    check(
+        r#"[services.e]
+endpoints = [
+"https://a",
+"ftp://a",
+"a:80",
+"http://u:p@a",
+"http://a/x?y",
+"http://a:0",
+"http://[::1",
+"http://10.0.0.300",
+"http://a",
+"http://A:80",
+3,
+]"#,
+        r##"
+error: `services.e.endpoints[0]` asks for https, which is not supported yet: services are reached by plain http
+ --> gateway.toml:3:1
+  |
+3 | "https://a",
+  | ^^^^^^^^^^^
+  |
+  = help: write an http:// address, of a TLS-terminating proxy next to the service if need be
+
+error: `services.e.endpoints[1]` has the scheme "ftp", which is unknown
+ --> gateway.toml:4:1
+  |
+4 | "ftp://a",
+  | ^^^^^^^^^
+  |
+  = help: write "http://host:port", for example "http://localhost:8000"
+
+error: `services.e.endpoints[2]` has no scheme: "a:80"
+ --> gateway.toml:5:1
+  |
+5 | "a:80",
+  | ^^^^^^
+  |
+  = help: write "http://host:port", for example "http://localhost:8000"
+
+error: `services.e.endpoints[3]` holds a user name or password, which the gateway does not send
+ --> gateway.toml:6:1
+  |
+6 | "http://u:p@a",
+  | ^^^^^^^^^^^^^^
+  |
+  = help: leave out all up to the `@`; a policy can set an `Authorization` header
+
+error: `services.e.endpoints[4]` has "/x?y" behind its host and port
+ --> gateway.toml:7:1
+  |
+7 | "http://a/x?y",
+  | ^^^^^^^^^^^^^^
+  |
+  = help: write "http://a": paths are the routing policy's
+
+error: `services.e.endpoints[5]` has the port "0", which is none
+ --> gateway.toml:8:1
+  |
+8 | "http://a:0",
+  | ^^^^^^^^^^^^
+  |
+  = help: a port is a number from 1 to 65535
+
+error: `services.e.endpoints[6]` has the host "[:", which is neither a name nor an IP address
+ --> gateway.toml:9:1
+  |
+9 | "http://[::1",
+  | ^^^^^^^^^^^^^
+  |
+  = help: names have letters, digits, `-`, `_` and `.`; IPv6 addresses stand in brackets: "http://[::1]:8000"
+
+error: `services.e.endpoints[7]` has the host "10.0.0.300", which is neither a name nor an IP address
+  --> gateway.toml:10:1
+   |
+10 | "http://10.0.0.300",
+   | ^^^^^^^^^^^^^^^^^^^
+   |
+   = help: names have letters, digits, `-`, `_` and `.`; IPv6 addresses stand in brackets: "http://[::1]:8000"
+
+error: `services.e.endpoints[9]` is there a second time
+  --> gateway.toml:12:1
+   |
+12 | "http://A:80",
+   | ^^^^^^^^^^^^^
+   |
+   = help: leave one of them out
+
+error: `services.e.endpoints[10]` must be an address, not a whole number
+  --> gateway.toml:13:1
+   |
+13 | 3,
+   | ^
+   |
+   = help: write it in quotes, for example "http://localhost:8000"
+"##,
+    );
+}
+
+#[test]
+fn a_policy_is_a_built_in_of_its_kind_or_a_file() {
+    check(
+        r#"[policy.retry]
+component = "builtin:routing"
+on_failure = "reject""#,
+        r##"
+error: `policy.retry.component` is a policy of the other kind: "builtin:routing"
+ --> gateway.toml:2:13
+  |
+2 | component = "builtin:routing"
+  |             ^^^^^^^^^^^^^^^^^
+  |
+  = help: here only "builtin:retry" fits, or the path of a .wasm
+
+error: unknown key `on_failure` in `[policy.retry]`
+ --> gateway.toml:3:1
+  |
+3 | on_failure = "reject"
+  | ^^^^^^^^^^ unknown
+  |
+  = help: known in `[policy.retry]`: `component`, `decision_timeout`, `memory_max`, `result_max`, `config`
+"##,
+    );
+}
+
+#[test]
+fn a_built_in_policy_is_one_of_two() {
+    check(
+        r#"[policy.retry]
+component = "builtin:rety""#,
+        r##"
+error: `policy.retry.component` is not a built-in policy: "builtin:rety"
+ --> gateway.toml:2:13
+  |
+2 | component = "builtin:rety"
+  |             ^^^^^^^^^^^^^^
+  |
+  = help: write "builtin:retry", or the path of a .wasm file
+"##,
+    );
+}
+
+#[test]
+fn a_policys_file_exists() {
+    check(
+        r#"[policy.retry]
+component = "policies/none.wasm""#,
+        r##"
+error: `policy.retry.component` names a file that cannot be read: No such file or directory (os error 2)
+ --> gateway.toml:2:13
+  |
+2 | component = "policies/none.wasm"
+  |             ^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: looked for conf/policies/none.wasm
+"##,
+    );
+}
+
+#[test]
+fn a_policys_file_is_wasm() {
+    check(
+        r#"[policy.retry]
+component = "retry.lua""#,
+        r##"
+error: `policy.retry.component` is not a .wasm file: "retry.lua"
+ --> gateway.toml:2:13
+  |
+2 | component = "retry.lua"
+  |             ^^^^^^^^^^^
+  |
+  = help: write the path of one, or "builtin:retry"
+"##,
+    );
+}
+
+#[test]
+fn a_policys_configuration_is_what_json_can_say() {
+    check(
+        "[policy.retry]\nconfig.x = [1, nan, {y = inf}]",
+        r##"
+error: `policy.retry.config.x[1]` cannot be "nan"
+ --> gateway.toml:2:16
+  |
+2 | config.x = [1, nan, {y = inf}]
+  |                ^^^
+  |
+  = help: a policy's configuration is JSON, which has finite numbers only
+
+error: `policy.retry.config.x[2].y` cannot be "inf"
+ --> gateway.toml:2:26
+  |
+2 | config.x = [1, nan, {y = inf}]
+  |                          ^^^
+  |
+  = help: a policy's configuration is JSON, which has finite numbers only
+"##,
+    );
+}
+
+#[test]
+fn a_policys_configuration_is_a_table() {
+    check(
+        "[policy.retry]\nconfig = 3",
+        r##"
+error: `policy.retry.config` must be a table, not a whole number
+ --> gateway.toml:2:10
+  |
+2 | config = 3
+  |          ^
+  |
+  = help: write `[policy.retry.config]` with keys below it
+"##,
+    );
+}
+
+#[test]
+fn a_key_stands_once() {
+    check(
+        r#"[proxy]
+idle_timeout = "1s"
+idle_timeout = "2s""#,
+        r##"
+error: this key is there a second time
+ --> gateway.toml:3:1
+  |
+3 | idle_timeout = "2s"
+  | ^^^^^^^^^^^^
+  |
+  = help: leave one of them out
+"##,
+    );
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    check(
+        r#"[proxy]
+"\u001b[31m" = 1"#,
+        r##"
+error: unknown key `\u{1b}[31m` in `[proxy]`
+ --> gateway.toml:2:1
+  |
+2 | "\u001b[31m" = 1
+  | ^^^^^^^^^^^^ unknown
+  |
+  = help: known in `[proxy]`: `request_timeout`, `attempt_timeout`, `idle_timeout`, `connect_timeout`, `retry_attempts_max`, `retry_delay_max`, `retry_budget_ratio`, `retry_budget_min_per_s`
+"##,
+    );
+}
+
+#[test]
+fn an_empty_file_routes_nothing() {
+    check_whole(
+        "",
+        r##"
+error: no service is configured
+ --> gateway.toml:1:1
+  |
+1 |
+  | ^
+  |
+  = help: add a table like `[services.backend]` with `endpoints = ["http://localhost:8000"]`
+
+error: no routing policy is configured: no request would reach a service
+ --> gateway.toml:1:1
+  |
+1 |
+  | ^
+  |
+  = help: add a table `[policy.routing]` with `component = "builtin:routing"`, and for each path a `[[policy.routing.config.routes]]` with `path_prefix = "/"` and `service = "…"`
+"##,
+    );
+}
+
+#[test]
+fn a_routing_policy_is_required() {
+    check_whole(
+        r#"[services.a]
+endpoints = ["http://a"]"#,
+        r##"
+error: no routing policy is configured: no request would reach a service
+ --> gateway.toml:2:25
+  |
+2 | endpoints = ["http://a"]
+  |                         ^
+  |
+  = help: add a table `[policy.routing]` with `component = "builtin:routing"`, and for each path a `[[policy.routing.config.routes]]` with `path_prefix = "/"` and `service = "…"`
+"##,
+    );
+}
+
+#[test]
+fn on_failure_can_only_reject() {
+    check_whole(
+        r#"[services.a]
+endpoints = ["http://a"]
+[policy.routing]
+on_failure = "accept""#,
+        r##"
+error: `policy.routing.on_failure` cannot be "accept"
+ --> gateway.toml:4:14
+  |
+4 | on_failure = "accept"
+  |              ^^^^^^^^
+  |
+  = help: write "reject", the only choice so far
+"##,
+    );
+}
+
+#[test]
+fn syntax_errors_come_alone() {
+    check_whole(
+        "idle = \r\n[log\r\n",
+        r##"
+error: this is not TOML: string values must be quoted, expected literal string
+ --> gateway.toml:1:8
+  |
+1 | idle =
+  |        ^
+
+error: this is not TOML: unclosed table, expected `]`
+ --> gateway.toml:2:5
+  |
+2 | [log
+  |     ^
+"##,
+    );
+}

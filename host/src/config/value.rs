@@ -1,0 +1,259 @@
+//! The values that have a unit, a range or a choice: durations, sizes, numbers, words, lists.
+//!
+//! Each function makes a reader for [`Section::read`](super::reader::Section::read).
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::reader::{Checked, Fault, kind_of, nearest, refuse};
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+pub(super) const DAY: Duration = Duration::from_hours(24);
+
+pub(super) const KIB: u64 = 1024;
+pub(super) const MIB: u64 = 1024 * KIB;
+
+type Value<'a> = Spanned<DeValue<'a>>;
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &Value<'_>) -> Checked<bool> {
+    match value.get_ref() {
+        DeValue::Boolean(it) => Ok(*it),
+        other => refuse(
+            format!("must be true or false, not {}", kind_of(other)),
+            "write true or false, without quotes",
+        ),
+    }
+}
+
+/// A string; `wanted` says of what, and `example` shows one.
+pub(super) fn string<'v>(value: &'v Value<'_>, wanted: &str, example: &str) -> Checked<&'v str> {
+    match value.get_ref() {
+        DeValue::String(it) => Ok(it),
+        other => refuse(
+            format!("must be {wanted}, not {}", kind_of(other)),
+            format!("write it in quotes, for example {example:?}"),
+        ),
+    }
+}
+
+/// A whole number within `range`.
+pub(super) fn number<T: TryFrom<i64>>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&Value<'_>) -> Checked<T> {
+    move |value| {
+        let it = match value.get_ref() {
+            DeValue::Integer(it) => i64::from_str_radix(it.as_str(), it.radix()).ok(),
+            other => {
+                return refuse(
+                    format!("must be a whole number, not {}", kind_of(other)),
+                    format!("write a number {}, without quotes", span_of(&range, i64::to_string)),
+                );
+            }
+        };
+        match it.filter(|it| range.contains(it)).map(T::try_from) {
+            Some(Ok(it)) => Ok(it),
+            _ => out_of_range(&range, i64::to_string),
+        }
+    }
+}
+
+/// A number, with or without a fraction, within `range`.
+pub(super) fn fraction(range: RangeInclusive<f64>) -> impl Fn(&Value<'_>) -> Checked<f64> {
+    move |value| {
+        let it = match value.get_ref() {
+            DeValue::Float(it) => it.as_str().parse().ok(),
+            DeValue::Integer(it) if it.radix() == 10 => it.as_str().parse().ok(),
+            other => {
+                return refuse(
+                    format!("must be a number, not {}", kind_of(other)),
+                    format!("write a number {}, without quotes", span_of(&range, f64::to_string)),
+                );
+            }
+        };
+        match it.filter(|it: &f64| range.contains(it)) {
+            Some(it) => Ok(it),
+            None => out_of_range(&range, f64::to_string),
+        }
+    }
+}
+
+/// A duration within `range`: `"30s"`, `"1m 30s"`, `"250ms"`.
+pub(super) fn duration(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&Value<'_>) -> Checked<Duration> {
+    move |value| {
+        let text = match value.get_ref() {
+            DeValue::Integer(it) => {
+                return refuse(
+                    "must be a duration with its unit, not a bare number",
+                    format!("write \"{it}s\" for seconds, \"{it}ms\" for milliseconds"),
+                );
+            }
+            _ => string(value, "a duration", "30s")?,
+        };
+        match humantime::parse_duration(text) {
+            Ok(it) if range.contains(&it) => Ok(it),
+            Ok(_) => out_of_range(&range, show_duration),
+            Err(_) => refuse(
+                format!("is not a duration: {}", quote(text)),
+                "write numbers with their units: \"30s\", \"250ms\", \"1m 30s\"",
+            ),
+        }
+    }
+}
+
+/// A duration within `range`, or `"off"`.
+pub(super) fn duration_or_off(
+    range: RangeInclusive<Duration>,
+) -> impl Fn(&Value<'_>) -> Checked<Option<Duration>> {
+    move |value| match value.get_ref() {
+        DeValue::String(it) if it == "off" => Ok(None),
+        _ => duration(range.clone())(value).map(Some).map_err(|mut faults| {
+            for help in faults.iter_mut().filter_map(|fault| fault.help.as_mut()) {
+                help.push_str(", or \"off\"");
+            }
+            faults
+        }),
+    }
+}
+
+/// A number of bytes within `range`: `"64KiB"`.
+pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&Value<'_>) -> Checked<usize> {
+    move |value| {
+        let text = match value.get_ref() {
+            DeValue::Integer(it) => {
+                return refuse(
+                    "must be a size with its unit, not a bare number",
+                    format!("write \"{it}KiB\" for KiB, \"{it}B\" for bytes"),
+                );
+            }
+            _ => string(value, "a size", "64KiB")?,
+        };
+        let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
+        match text.parse::<ByteSize>() {
+            Ok(ByteSize(it)) if has_unit => {
+                match range.contains(&it).then(|| usize::try_from(it)) {
+                    Some(Ok(it)) => Ok(it),
+                    _ => out_of_range(&range, |bytes| show_size(*bytes)),
+                }
+            }
+            _ => refuse(
+                format!("is not a size: {}", quote(text)),
+                "write a number with its unit: \"64KiB\", \"8MiB\", \"500B\"",
+            ),
+        }
+    }
+}
+
+/// One of a few words, each with what it stands for.
+pub(super) fn word<T: Clone>(words: &[(&str, T)]) -> impl Fn(&Value<'_>) -> Checked<T> {
+    move |value| {
+        let text = string(value, "a word", words[0].0)?;
+        if let Some((_, it)) = words.iter().find(|(name, _)| *name == text) {
+            return Ok(it.clone());
+        }
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        let list = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+        let help = match (nearest(text, &names), names.len()) {
+            (Some(near), _) => format!("did you mean {near:?}? one of {list}"),
+            (None, 1) => format!("write {list}, the only choice so far"),
+            (None, _) => format!("write one of {list}"),
+        };
+        refuse(format!("cannot be {}", quote(text)), help)
+    }
+}
+
+/// An IP address with a port to listen on.
+pub(super) fn socket_address(value: &Value<'_>) -> Checked<SocketAddr> {
+    let text = string(value, "an IP address with a port", "127.0.0.1:8003")?;
+    text.parse().or_else(|_| {
+        let help = match text.strip_prefix(':').or(text.strip_prefix("localhost:")) {
+            Some(port) if port.parse::<u16>().is_ok() => format!(
+                "write \"127.0.0.1:{port}\" for this machine only, \"0.0.0.0:{port}\" for every \
+                 IPv4 address of it, \"[::]:{port}\" for IPv6"
+            ),
+            _ => "write it like \"127.0.0.1:8003\" or \"[::1]:8003\"".to_owned(),
+        };
+        refuse(format!("is not an IP address with a port: {}", quote(text)), help)
+    })
+}
+
+/// A list of up to `max` items that are all different, as `same` sees it.
+pub(super) fn list<T>(
+    item: impl Fn(&Value<'_>) -> Checked<T>,
+    same: impl Fn(&T, &T) -> bool,
+    max: usize,
+) -> impl Fn(&Value<'_>) -> Checked<Vec<T>> {
+    move |value| {
+        let array = match value.get_ref() {
+            DeValue::Array(array) => array,
+            DeValue::String(text) => {
+                let help = format!("put it in brackets: [{}]", quote(text));
+                return refuse("must be a list, not a string", help);
+            }
+            other => {
+                let help = "write the items in brackets, with commas between them";
+                return refuse(format!("must be a list, not {}", kind_of(other)), help);
+            }
+        };
+        if array.len() > max {
+            let help = format!("at most {max} are allowed");
+            return refuse(format!("has {} items", array.len()), help);
+        }
+        let (mut items, mut faults) = (Vec::<T>::with_capacity(array.len()), Vec::new());
+        for (index, one) in array.iter().enumerate() {
+            match item(one) {
+                Ok(it) if items.iter().any(|other| same(other, &it)) => faults.push(Fault {
+                    message: "is there a second time".to_owned(),
+                    help: Some("leave one of them out".to_owned()),
+                    inside: Some((format!("[{index}]"), one.span())),
+                }),
+                Ok(it) => items.push(it),
+                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| Fault {
+                    inside: Some((format!("[{index}]"), one.span())),
+                    ..fault
+                })),
+            }
+        }
+        if faults.is_empty() { Ok(items) } else { Err(faults) }
+    }
+}
+
+/// A text of the file inside of a message: quoted, and not too long.
+pub(super) fn quote(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+fn out_of_range<T, U, S: Display>(range: &RangeInclusive<T>, show: impl Fn(&T) -> S) -> Checked<U> {
+    refuse("is out of range", format!("write a value {}", span_of(range, show)))
+}
+
+fn span_of<T, S: Display>(range: &RangeInclusive<T>, show: impl Fn(&T) -> S) -> String {
+    format!("from {} to {}", show(range.start()), show(range.end()))
+}
+
+fn show_duration(duration: &Duration) -> String {
+    humantime::format_duration(*duration).to_string()
+}
+
+fn show_size(bytes: u64) -> String {
+    match bytes {
+        bytes if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),
+        bytes if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
+        bytes => format!("{bytes}B"),
+    }
+}

@@ -1,0 +1,195 @@
+//! One request from its head to its response's head: route, admit, forward, judge, respond.
+//!
+//! This is the only place that loops over attempts. What each step may come to is an enum; this
+//! file decides which step follows. It is called by hyper, from `worker.rs`.
+
+use std::rc::Rc;
+
+use http::{HeaderValue, Method, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::admit::{Refused, admit};
+use crate::body::{RequestBody, ResponseBody};
+use crate::forward::{Attempt, Clock, Ended, forward};
+use crate::judge::{Verdict, judge};
+use crate::policy::RequestFacts;
+use crate::respond::{self, Outcome, Refusal};
+use crate::route::{Routed, Target, route};
+use crate::telemetry::record::Record;
+use crate::worker::{Connection, Snapshot, Worker};
+use crate::{headers, local};
+
+/// What the steps of one request have in common.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) connection: Rc<Connection>,
+    /// The generation and the policy versions that this request keeps.
+    pub(crate) snapshot: Rc<Snapshot>,
+    pub(crate) body: Rc<RequestBody>,
+    pub(crate) request_id: HeaderValue,
+}
+
+impl Exchange {
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.connection.worker
+    }
+}
+
+/// Answers one request. Whatever happens, there is one response and one access-log line; when the
+/// client leaves first, hyper drops this future and the [`Record`] writes the line.
+pub(crate) async fn exchange(
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    connection.meter.exchange_begins();
+    let (head, incoming) = request.into_parts();
+    let now = Instant::now();
+    let exchange = Exchange {
+        snapshot: connection.worker.snapshot(),
+        body: RequestBody::new(incoming, now),
+        request_id: connection.worker.new_request_id(),
+        connection,
+    };
+    let mut record = Record::begin(&exchange, &head, now);
+    let client = respond::Client::of(&head);
+    let outcome = decide(&exchange, head, &mut record).await;
+    respond::respond(&exchange, client, outcome, record)
+}
+
+async fn decide(
+    exchange: &Exchange,
+    head: http::request::Parts,
+    record: &mut Record,
+) -> Outcome {
+    let snapshot = &exchange.snapshot;
+    if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
+        return Refusal::BadRequest(reason.to_string()).into();
+    }
+    if let Some(preflight) = snapshot.cors.preflight(&head.method, &head.headers) {
+        return Outcome::Preflight(preflight);
+    }
+    if let Some(page) = local::answer(exchange, &head).await {
+        record.own = true;
+        return page;
+    }
+    if head.method == Method::CONNECT {
+        return Refusal::BadRequest("this gateway is no tunnel for CONNECT".into()).into();
+    }
+
+    let request = RequestFacts {
+        client: exchange.connection.client,
+        now_ms: record.arrived_ms(),
+        seed: exchange.worker().random(),
+        services: if snapshot.wants_services { snapshot.services.states() } else { Box::default() },
+        head,
+    };
+    let (request, routed) = route(exchange, request, record).await;
+    match routed {
+        Ok(Routed::To(target)) => {
+            record.service = Some(target.service);
+            attempts(exchange, request, target, record).await
+        }
+        Ok(Routed::Answer(answer)) => Outcome::Policy(answer),
+        Ok(Routed::Declined) => Refusal::NoRoute.into(),
+        Err(_logged) => Refusal::PolicyFault.into(),
+    }
+}
+
+/// Tries until an attempt succeeds, the judge says stop or a limit is reached.
+async fn attempts(
+    exchange: &Exchange,
+    mut request: RequestFacts,
+    target: Target,
+    record: &mut Record,
+) -> Outcome {
+    let services = &exchange.snapshot.services;
+    let service = &services.all[target.service];
+    service.budget.deposit(&service.budget_rules, services.now_ms());
+    let clock = Clock::new(exchange, &target);
+    let mut tried = Tried::default();
+    // What the last attempt came to. It is kept until the next one has its permit: a circuit that
+    // opens between attempts must not replace that answer.
+    let mut last: Option<Attempt> = None;
+    loop {
+        let random = exchange.worker().random();
+        let (endpoint, permit) = match admit(&exchange.snapshot, target.service, &tried, random) {
+            Ok(admitted) => admitted,
+            Err(Refused { retry_in }) => {
+                return match last {
+                    Some(attempt) => outcome_of(attempt, target),
+                    None => Refusal::CircuitOpen { service: target.service, retry_in }.into(),
+                };
+            }
+        };
+        if let Some(Attempt { ended: Ended::Response { response, lease, .. }, .. }) = last.take() {
+            respond::drain(response.into_body(), lease);
+        }
+        record.attempts += 1;
+        record.endpoint = Some(endpoint);
+        tried.add(endpoint);
+
+        let attempt = forward(exchange, &request, &target, endpoint, &clock).await;
+        attempt.settle(exchange, target.service, endpoint, permit);
+        if !attempt.failed() {
+            return outcome_of(attempt, target);
+        }
+
+        let number = record.attempts;
+        let verdict;
+        (request, verdict) =
+            judge(exchange, request, &target, &attempt, number, &clock, &tried).await;
+        match verdict {
+            Verdict::Stop => return outcome_of(attempt, target),
+            Verdict::Again { delay, elsewhere } => {
+                // The permit was settled above: a request in back-off holds no half-open slot.
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
+                tried.avoid = elsewhere;
+                last = Some(attempt);
+            }
+        }
+    }
+}
+
+fn outcome_of(attempt: Attempt, target: Target) -> Outcome {
+    match attempt.ended {
+        Ended::Response { response, lease, in_flight } => Outcome::Upstream {
+            response,
+            lease,
+            in_flight,
+            edits: target.response_edits,
+        },
+        Ended::Failed(failure) => Refusal::Failed { service: target.service, failure }.into(),
+    }
+}
+
+/// The endpoints that this request has tried: a bit each for the first 64 of a service.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    endpoints: u64,
+    /// The judge wants the next attempt elsewhere.
+    avoid: bool,
+}
+
+impl Tried {
+    fn add(&mut self, endpoint: usize) {
+        self.endpoints |= 1 << (endpoint as u32 % u64::BITS);
+    }
+
+    pub(crate) fn contains(&self, endpoint: usize) -> bool {
+        self.endpoints & 1 << (endpoint as u32 % u64::BITS) != 0
+    }
+
+    /// Whether the balancer should pass this endpoint over while there are others.
+    pub(crate) fn avoids(&self, endpoint: usize) -> bool {
+        self.avoid && self.contains(endpoint)
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Outcome {
+        Outcome::Refused(refusal)
+    }
+}

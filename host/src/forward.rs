@@ -1,0 +1,337 @@
+//! One attempt: a connection, the request rewritten for the service, and what came of it.
+//!
+//! Before: `admit.rs`. Next: `judge.rs` where it failed, `respond.rs` where not.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::body::AttemptBody;
+use crate::breaker::{self, Permit};
+use crate::exchange::Exchange;
+use crate::headers::{self, Hop};
+use crate::policy::{self, RequestFacts};
+use crate::route::Target;
+use crate::upstream::InFlight;
+use crate::upstream::pool::Lease;
+
+/// What one attempt came to.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) ended: Ended,
+    /// Bytes of the request were written, so that it may have taken effect.
+    pub(crate) sent: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// A response's head came; its body may still be on the way.
+    Response { response: Response<Incoming>, lease: Lease, in_flight: InFlight },
+    Failed(Failure),
+}
+
+/// Why an attempt brought no response. The text is for the log and, in general words, the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    #[error("connection lost: {0}")]
+    Lost(hyper::Error),
+    /// The service was given this time.
+    #[error("no answer for {0:?}")]
+    AttemptTimeout(Duration),
+    #[error("no answer within the request's {0:?}")]
+    RequestTimeout(Duration),
+    /// The service stopped taking the request's body.
+    #[error("took nothing of the body for {0:?}")]
+    BodyStalled(Duration),
+    /// The client stopped sending the request's body.
+    #[error("the client sent nothing of the body for {0:?}")]
+    ClientStalled(Duration),
+    #[error("the client broke off the request's body: {0}")]
+    ClientBroke(hyper::Error),
+}
+
+impl Attempt {
+    /// Whether there is something to judge: no response, or one that reports an error.
+    pub(crate) fn failed(&self) -> bool {
+        match &self.ended {
+            Ended::Response { response, .. } => response.status().as_u16() >= 400,
+            Ended::Failed(_) => true,
+        }
+    }
+
+    /// The outcome in the contract's words; none where the service is not what failed, or where no
+    /// time is left to do better.
+    pub(crate) fn outcome(&self) -> Option<policy::Outcome> {
+        match &self.ended {
+            Ended::Response { response, .. } => {
+                Some(policy::Outcome::Status(response.status().as_u16()))
+            }
+            Ended::Failed(Failure::Connect(_)) => Some(policy::Outcome::ConnectFailed),
+            Ended::Failed(Failure::Lost(_)) => Some(policy::Outcome::ConnectionLost),
+            Ended::Failed(Failure::AttemptTimeout(_)) => Some(policy::Outcome::Timeout),
+            Ended::Failed(
+                Failure::RequestTimeout(_)
+                | Failure::BodyStalled(_)
+                | Failure::ClientStalled(_)
+                | Failure::ClientBroke(_),
+            ) => None,
+        }
+    }
+
+    pub(crate) fn response_headers(&self) -> Option<&HeaderMap> {
+        match &self.ended {
+            Ended::Response { response, .. } => Some(response.headers()),
+            Ended::Failed(_) => None,
+        }
+    }
+
+    /// Tells the endpoint's breaker, and the metrics.
+    pub(crate) fn settle(
+        &self,
+        exchange: &Exchange,
+        service: usize,
+        endpoint: usize,
+        permit: Permit<'_>,
+    ) {
+        exchange.worker().attempted(service, self);
+        let services = &exchange.snapshot.services;
+        let Some(outcome) = self.for_breaker(exchange.snapshot.config.breaker.timeout_floor) else {
+            return; // Dropping the permit is neutral.
+        };
+        if let Some(change) = permit.transition() {
+            services.circuit_changed(service, endpoint, change, None);
+        }
+        if let Some(change) = permit.settle(&services.rules, services.now_ms(), outcome) {
+            services.circuit_changed(service, endpoint, change, self.cause());
+        }
+    }
+
+    /// What the endpoint did wrong, in words.
+    fn cause(&self) -> Option<String> {
+        match &self.ended {
+            Ended::Response { response, .. } => {
+                let status = response.status();
+                (status.as_u16() >= 400).then(|| format!("answered {status}"))
+            }
+            Ended::Failed(failure) => Some(failure.to_string()),
+        }
+    }
+
+    /// None: neutral.
+    fn for_breaker(&self, timeout_floor: Duration) -> Option<breaker::Outcome> {
+        let fault = match &self.ended {
+            Ended::Response { response, .. } => {
+                matches!(response.status().as_u16(), 502..=504)
+            }
+            Ended::Failed(Failure::Connect(_) | Failure::Lost(_)) => true,
+            // A policy's tiny timeout must not open anybody's circuit.
+            Ended::Failed(
+                Failure::AttemptTimeout(time)
+                | Failure::RequestTimeout(time)
+                | Failure::BodyStalled(time),
+            ) => {
+                if *time < timeout_floor {
+                    return None;
+                }
+                true
+            }
+            Ended::Failed(Failure::ClientStalled(_) | Failure::ClientBroke(_)) => return None,
+        };
+        Some(if fault { breaker::Outcome::Fault } else { breaker::Outcome::Success })
+    }
+}
+
+/// The deadlines of a request. Its total time begins when it has arrived whole; until then only
+/// standing still for `idle_timeout` ends it, so that long uploads live.
+#[derive(Debug)]
+pub(crate) struct Clock<'a> {
+    exchange: &'a Exchange,
+    total: Duration,
+    attempt: Option<Duration>,
+    idle: Duration,
+}
+
+impl<'a> Clock<'a> {
+    pub(crate) fn new(exchange: &'a Exchange, target: &Target) -> Clock<'a> {
+        Clock {
+            exchange,
+            total: target.timeout,
+            attempt: target.attempt_timeout,
+            idle: exchange.snapshot.config.proxy.idle_timeout,
+        }
+    }
+
+    /// Since the request arrived whole.
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
+        self.exchange.body.whole_since().map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
+    /// Until the request's time is over.
+    pub(crate) fn remaining(&self, now: Instant) -> Duration {
+        self.total.saturating_sub(self.elapsed(now))
+    }
+
+    /// Ready with the reason once the attempt that began at `began` has no time left.
+    fn poll_expired(&self, began: Instant, cx: &mut Context<'_>) -> Poll<Failure> {
+        let body = &self.exchange.body;
+        let (deadline, failure) = match (body.whole_since(), self.attempt) {
+            (None, _) => {
+                body.watch(cx);
+                let failure = match body.starved() {
+                    true => Failure::ClientStalled(self.idle),
+                    false => Failure::BodyStalled(self.idle),
+                };
+                (body.moved_at() + self.idle, failure)
+            }
+            (Some(since), Some(attempt)) if since.max(began) + attempt < since + self.total => {
+                (since.max(began) + attempt, Failure::AttemptTimeout(attempt))
+            }
+            (Some(since), _) => (since + self.total, Failure::RequestTimeout(self.total)),
+        };
+        ready!(self.exchange.connection.timer.poll_until(deadline, cx));
+        Poll::Ready(failure)
+    }
+
+    /// The future's output, unless the attempt's time is over first.
+    async fn bound<T>(&self, began: Instant, future: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            self.poll_expired(began, cx).map(Err)
+        })
+        .await
+    }
+}
+
+/// Sends the request to one endpoint and waits for the response's head.
+///
+/// An idle connection that turns out to be dead, before a byte was answered, is replaced by a new
+/// one without counting, where the request is unsent or idempotent.
+pub(crate) async fn forward(
+    exchange: &Exchange,
+    request: &RequestFacts,
+    target: &Target,
+    endpoint: usize,
+    clock: &Clock<'_>,
+) -> Attempt {
+    let began = Instant::now();
+    let body = &exchange.body;
+    body.attempt_begins(began);
+    let in_flight = InFlight::begin(&exchange.snapshot.services, target.service, endpoint);
+    let pool = &exchange.worker().pool;
+    let mut idle = pool.take_idle(target.service, endpoint);
+    loop {
+        let mut lease = match idle.take() {
+            Some(lease) => lease,
+            None => match connect(exchange, target, endpoint, clock, began).await {
+                Ok(lease) => lease,
+                Err(failure) => return Attempt { ended: Ended::Failed(failure), sent: false },
+            },
+        };
+        let upstream_request = rewrite(exchange, request, target, endpoint);
+        let sending = lease.sender().try_send_request(upstream_request);
+        let (failure, unsent) = match clock.bound(began, sending).await {
+            Ok(Ok(response)) => {
+                let ended = Ended::Response { response, lease, in_flight };
+                return Attempt { ended, sent: true };
+            }
+            Ok(Err(mut failed)) => {
+                let handed_back = failed.take_message().is_some();
+                let error = failed.into_error();
+                match error.is_user() && body.whole_since().is_none() {
+                    true => (Failure::ClientBroke(error), false),
+                    false => (Failure::Lost(error), handed_back || !lease.wrote()),
+                }
+            }
+            Err(expired) => (expired, !lease.wrote()),
+        };
+        let stale = matches!(failure, Failure::Lost(_)) && lease.reused && !lease.heard();
+        let again = unsent || is_idempotent(&request.head.method);
+        if stale && again && body.replayable() {
+            continue;
+        }
+        return Attempt { ended: Ended::Failed(failure), sent: !unsent };
+    }
+}
+
+async fn connect(
+    exchange: &Exchange,
+    target: &Target,
+    endpoint: usize,
+    clock: &Clock<'_>,
+    began: Instant,
+) -> Result<Lease, Failure> {
+    let snapshot = &exchange.snapshot;
+    let addresses = snapshot.services.all[target.service].endpoints[endpoint].addresses.load_full();
+    let pool = &exchange.worker().pool;
+    let connecting = tokio::time::timeout(
+        snapshot.config.proxy.connect_timeout,
+        pool.connect(target.service, endpoint, &addresses),
+    );
+    match clock.bound(began, connecting).await? {
+        Ok(connected) => connected.map_err(Failure::Connect),
+        Err(_elapsed) => {
+            let text = format!("no connection within {:?}", snapshot.config.proxy.connect_timeout);
+            Err(Failure::Connect(io::Error::new(io::ErrorKind::TimedOut, text)))
+        }
+    }
+}
+
+/// The request as the service gets it.
+fn rewrite(
+    exchange: &Exchange,
+    request: &RequestFacts,
+    target: &Target,
+    endpoint: usize,
+) -> Request<AttemptBody> {
+    let mut upstream_request = Request::new(AttemptBody(exchange.body.clone()));
+    *upstream_request.method_mut() = request.head.method.clone();
+    *upstream_request.uri_mut() = Uri::from(target.path.clone());
+    // Of a target in absolute form the host counts (RFC 9112 section 3.2.2).
+    let target_host = request.head.uri.authority();
+    let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+    let mut edited = request.head.headers.clone();
+    let hop = Hop {
+        client: &exchange.connection.forwarded_for,
+        client_host: target_host.as_ref().or(request.head.headers.get(HOST)),
+        host: &exchange.snapshot.services.all[target.service].endpoints[endpoint].authority,
+        request_id: &exchange.request_id,
+        version: request.head.version,
+    };
+    headers::to_upstream(&mut edited, &hop);
+    apply(&target.request_edits, &mut edited);
+    *upstream_request.headers_mut() = edited;
+    upstream_request
+}
+
+/// A policy's edits of headers, in its order.
+pub(crate) fn apply(edits: &[crate::route::Edit], headers: &mut HeaderMap) {
+    for (name, value) in edits {
+        match value {
+            Some(value) => {
+                headers.insert(name, value.clone());
+            }
+            None => {
+                headers.remove(name);
+            }
+        }
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+pub(crate) fn is_idempotent(method: &http::Method) -> bool {
+    use http::Method;
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
+        .contains(method)
+}

@@ -1,0 +1,297 @@
+use super::*;
+use proptest::prelude::*;
+
+fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        let name = HeaderName::try_from(*name).unwrap();
+        headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    headers
+}
+
+fn lines(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let mut lines: Vec<_> =
+        headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    lines.sort();
+    lines
+}
+
+fn check_stripped(before: &[(&str, &str)], after: &[(&str, &str)]) {
+    let mut stripped = headers(before);
+    strip_hop_by_hop(&mut stripped);
+    assert_eq!(lines(&stripped), lines(&headers(after)));
+}
+
+fn upstream(client: &[(&str, &str)]) -> HeaderMap {
+    let mut headers = headers(client);
+    let hop = Hop {
+        client: &client_value("192.0.2.7".parse().unwrap()),
+        client_host: Some(&HeaderValue::from_static("example.org")),
+        version: Version::HTTP_11,
+        request_id: &HeaderValue::from_static("id-1"),
+        host: &HeaderValue::from_static("localhost:8000"),
+    };
+    to_upstream(&mut headers, &hop);
+    headers
+}
+
+const ADDED: [(&str, &str); 6] = [
+    ("host", "localhost:8000"),
+    ("via", "1.1 orchestrator"),
+    ("x-forwarded-for", "192.0.2.7"),
+    ("x-forwarded-host", "example.org"),
+    ("x-forwarded-proto", "http"),
+    ("x-request-id", "id-1"),
+];
+
+#[test]
+fn hop_by_hop_headers_are_stripped_and_end_to_end_ones_are_not() {
+    check_stripped(
+        &[
+            ("connection", "keep-alive"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("trailer", "x-checksum"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+            ("authorization", "Basic eDp5"),
+            ("content-length", "3"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+        ],
+        &[
+            ("accept", "*/*"),
+            ("authorization", "Basic eDp5"),
+            ("content-length", "3"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+        ],
+    );
+}
+
+#[test]
+fn what_connection_names_is_stripped_in_any_case_and_from_any_line() {
+    check_stripped(
+        &[
+            ("connection", "close, X-Hop ,, x-other"),
+            ("connection", "X-Third"),
+            ("x-hop", "1"),
+            ("x-hop", "2"),
+            ("x-other", "3"),
+            ("x-third", "4"),
+            ("x-fourth", "5"),
+        ],
+        &[("x-fourth", "5")],
+    );
+}
+
+#[test]
+fn connection_can_take_away_neither_length_nor_host_and_its_nonsense_is_ignored() {
+    check_stripped(
+        &[
+            ("connection", "content-length, host, a b, \u{e9}, \"x\", ="),
+            ("content-length", "3"),
+            ("host", "a"),
+            ("accept", "*/*"),
+        ],
+        &[("content-length", "3"), ("host", "a"), ("accept", "*/*")],
+    );
+}
+
+#[test]
+fn a_length_beside_a_transfer_encoding_goes_with_it() {
+    check_stripped(&[("transfer-encoding", "chunked"), ("content-length", "3")], &[]);
+}
+
+#[test]
+fn the_endpoint_learns_who_asked_for_what() {
+    let forwarded = upstream(&[("host", "example.org"), ("accept", "*/*")]);
+    let mut expected = headers(&ADDED);
+    expected.insert("accept", HeaderValue::from_static("*/*"));
+    assert_eq!(lines(&forwarded), lines(&expected));
+}
+
+#[test]
+fn what_a_client_says_about_forwarding_is_replaced() {
+    let forwarded = upstream(&[
+        ("host", "example.org"),
+        ("forwarded", "for=10.0.0.1"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-for", "10.0.0.2"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-prefix", "/admin"),
+        ("x_forwarded_for", "10.0.0.1"),
+        ("x-real_ip", "10.0.0.1"),
+        ("x-request-id", "forged"),
+        ("expect", "100-continue"),
+    ]);
+    assert_eq!(lines(&forwarded), lines(&headers(&ADDED)));
+}
+
+#[test]
+fn without_a_host_there_is_no_forwarded_host_and_via_tells_the_version() {
+    let mut headers = headers(&[("x-forwarded-host", "evil.example"), ("via", "1.1 edge")]);
+    let hop = Hop {
+        client: &client_value("::ffff:192.0.2.7".parse().unwrap()),
+        client_host: None,
+        version: Version::HTTP_10,
+        request_id: &HeaderValue::from_static("id-1"),
+        host: &HeaderValue::from_static("localhost:8000"),
+    };
+    to_upstream(&mut headers, &hop);
+    assert!(!headers.contains_key("x-forwarded-host"));
+    assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+    let via: Vec<_> = headers.get_all(VIA).iter().collect();
+    assert_eq!(via, ["1.1 edge", "1.0 orchestrator"]);
+}
+
+#[test]
+fn the_client_gets_the_response_without_its_hop_by_hop_headers() {
+    let mut response = headers(&[
+        ("connection", "close, via, x-request-id"),
+        ("content-length", "3"),
+        ("x-request-id", "the service's own"),
+        ("server", "uvicorn"),
+    ]);
+    to_client(&mut response, &HeaderValue::from_static("id-1"), Version::HTTP_11);
+    let expected = [
+        ("content-length", "3"),
+        ("server", "uvicorn"),
+        ("via", "1.1 orchestrator"),
+        ("x-request-id", "id-1"),
+    ];
+    assert_eq!(lines(&response), lines(&headers(&expected)));
+}
+
+#[test]
+fn the_hosts_own_headers_are_known_in_either_spelling() {
+    let name = |name| HeaderName::from_static(name);
+    for owned in [
+        "connection",
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "x-forwarded-anything",
+        "x-real-ip",
+        "x-request-id",
+        "x_forwarded_for",
+    ] {
+        assert!(is_host_owned(&name(owned)), "{owned}");
+    }
+    for free in ["accept", "authorization", "content-type", "x-forward", "forwarded-by", "x-real"] {
+        assert!(!is_host_owned(&name(free)), "{free}");
+    }
+}
+
+fn host_of(version: Version, lines: &[(&str, &str)], uri: &str) -> Result<String, HostError> {
+    valid_host(version, &headers(lines), &uri.parse().unwrap()).map(str::to_owned)
+}
+
+#[test]
+fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+    for host in [
+        "a",
+        "example.org",
+        "example.org.",
+        "my_service:8000",
+        "127.0.0.1",
+        "127.0.0.1:65535",
+        "[::1]",
+        "[2001:db8::1]:80",
+        "a:",
+        "XN--BCHER-KVA.example",
+    ] {
+        assert_eq!(host_of(Version::HTTP_11, &[("host", host)], "/"), Ok(host.to_owned()));
+    }
+    for host in [
+        "",
+        " ",
+        ".",
+        "..",
+        ".a",
+        "a..b",
+        "a b",
+        "a,b",
+        "user@a",
+        "a:b",
+        "a:0",
+        "a:65536",
+        "a:+80",
+        "a:80:80",
+        ":80",
+        "[::1",
+        "::1",
+        "[::1]80",
+        "[a]",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a%41",
+        "\u{e9}",
+        "a\\b",
+        "a\t",
+        "[::1%25eth0]",
+    ] {
+        let refused = host_of(Version::HTTP_11, &[("host", host)], "/");
+        assert_eq!(refused, Err(HostError::Malformed), "{host:?}");
+    }
+    let long = ["a"; 200].join(".");
+    assert_eq!(host_of(Version::HTTP_11, &[("host", &long)], "/"), Err(HostError::Malformed));
+}
+
+#[test]
+fn exactly_one_host_from_an_http_1_1_client_and_at_most_one_from_an_older_one() {
+    let twice = [("host", "a"), ("host", "a")];
+    assert_eq!(host_of(Version::HTTP_11, &[], "/"), Err(HostError::Missing));
+    assert_eq!(host_of(Version::HTTP_11, &twice, "/"), Err(HostError::Duplicate));
+    assert_eq!(host_of(Version::HTTP_10, &twice, "/"), Err(HostError::Duplicate));
+    assert_eq!(host_of(Version::HTTP_10, &[], "/"), Ok(String::new()));
+}
+
+#[test]
+fn the_target_in_absolute_form_counts_and_still_needs_a_host_header() {
+    let host = [("host", "other")];
+    let absolute = "http://example.org:81/x";
+    assert_eq!(host_of(Version::HTTP_11, &host, absolute), Ok("example.org:81".to_owned()));
+    assert_eq!(host_of(Version::HTTP_11, &[], absolute), Err(HostError::Missing));
+    let user = host_of(Version::HTTP_11, &host, "http://user@example.org/");
+    assert_eq!(user, Err(HostError::MalformedTarget));
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_a_client_sends_can_touch_what_the_gateway_adds(
+        names in prop::collection::vec(
+            prop_oneof![
+                prop::sample::select(ADDED.map(|(name, _)| name).to_vec()).prop_map(str::to_owned),
+                "[a-z_-]{1,12}",
+            ],
+            0..12,
+        ),
+        connection in prop::collection::vec("[ -~]{0,20}", 0..3),
+    ) {
+        let named = names.join(", ");
+        let mut client: Vec<_> = names.iter().map(|name| (name.as_str(), "forged")).collect();
+        client.retain(|&(name, _)| name != "via");
+        client.extend(connection.iter().map(|value| ("connection", value.as_str())));
+        client.push(("connection", &named));
+        let forwarded = upstream(&client);
+        for (name, value) in ADDED {
+            let values: Vec<_> = forwarded.get_all(name).iter().collect();
+            prop_assert_eq!(values, [value]);
+        }
+        prop_assert!(!forwarded.contains_key(CONNECTION));
+    }
+}

@@ -1,0 +1,189 @@
+//! The monitor, on the control thread: checks every endpoint at start and every interval, tells the
+//! breakers, and keeps what `/health/status` shows. It also answers `/health`, which asks the
+//! services now.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::breaker::{Outcome, Source};
+use crate::config;
+use crate::local::health_page;
+use crate::upstream::{Check, Checks, Endpoint, Services};
+
+/// A healthy service's JSON is kept up to this size.
+const DETAILS_BYTES_MAX: usize = 64 << 10;
+
+/// Checks are spread by so much of the interval to either side, so that the gateways of a fleet do
+/// not check in step.
+const JITTER: f64 = 0.1;
+
+/// Askers of `/health` that may wait at once; further ones are refused.
+pub(crate) const ASKERS_MAX: usize = 1024;
+
+/// Where an asker of `/health` waits for the page.
+pub(crate) type Asker = oneshot::Sender<Bytes>;
+
+/// Checks all endpoints for as long as the returned tasks live.
+pub(crate) fn monitor(services: &Arc<Services>, config: &config::Health) -> Vec<JoinHandle<()>> {
+    let mut tasks = Vec::new();
+    for (index, service) in services.all.iter().enumerate() {
+        for endpoint in 0..service.endpoints.len() {
+            let (services, config) = (services.clone(), config.clone());
+            tasks.push(tokio::task::spawn_local(watch(services, config, index, endpoint)));
+        }
+    }
+    tasks
+}
+
+async fn watch(services: Arc<Services>, config: config::Health, service: usize, endpoint: usize) {
+    let watched = &services.all[service].endpoints[endpoint];
+    let mut history = VecDeque::with_capacity(config.history);
+    loop {
+        // While the circuit is open no check is sent; half-open, the check may be its probe.
+        if let Ok(permit) = watched.breaker.admit(&services.rules, services.now_ms(), Source::Check)
+        {
+            if let Some(change) = permit.transition() {
+                services.circuit_changed(service, endpoint, change, None);
+            }
+            let check = check(watched, &config).await;
+            let outcome = if check.healthy() { Outcome::Success } else { Outcome::Fault };
+            let error = check.error.clone();
+            note(watched, &mut history, config.history, check);
+            if let Some(change) = permit.settle(&services.rules, services.now_ms(), outcome) {
+                services.circuit_changed(service, endpoint, change, error);
+            }
+        }
+        let spread = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
+        tokio::time::sleep(config.interval.mul_f64(spread)).await;
+    }
+}
+
+/// Adds a check to what is known.
+fn note(endpoint: &Endpoint, history: &mut VecDeque<bool>, history_max: usize, check: Check) {
+    if history.len() == history_max {
+        history.pop_front();
+    }
+    history.push_back(check.healthy());
+    let up = history.iter().filter(|healthy| **healthy).count();
+    let before = endpoint.checks.load().consecutive_failures;
+    endpoint.checks.store(Arc::new(Checks {
+        consecutive_failures: if check.healthy() { 0 } else { before.saturating_add(1) },
+        uptime_percentage: 100.0 * up as f64 / history.len() as f64,
+        last: Some(check),
+    }));
+}
+
+/// Asks one endpoint how it is: healthy on 2xx.
+async fn check(endpoint: &Endpoint, config: &config::Health) -> Check {
+    let began = Instant::now();
+    let answered = match tokio::time::timeout(config.timeout, ask(endpoint, &config.path)).await {
+        Ok(answered) => answered,
+        Err(_) => Err(format!("no answer within {:?}", config.timeout)),
+    };
+    let (error, details) = match answered {
+        Ok(details) => (None, details),
+        Err(error) => (Some(error), Map::new()),
+    };
+    Check { at: SystemTime::now(), took: began.elapsed(), error, details }
+}
+
+async fn ask(endpoint: &Endpoint, path: &str) -> Result<Map<String, Value>, String> {
+    let addresses = endpoint.addresses.load_full();
+    if addresses.is_empty() {
+        return Err(format!("the name {} cannot be resolved", endpoint.config.host));
+    }
+    let stream = TcpStream::connect(&addresses[..]).await.map_err(|error| error.to_string())?;
+    // A connection of its own: that the service accepts one is part of being well.
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    let moving = AbortOnDrop(tokio::task::spawn_local(async move {
+        let _ = connection.await; // Its errors reach the request.
+    }));
+    let request = Request::get(path)
+        .header(HOST, endpoint.authority.clone())
+        .header(USER_AGENT, concat!("orchestrator/", env!("CARGO_PKG_VERSION")))
+        .header(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"))
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(|error| describe(&error))?;
+    let status = response.status();
+    if !status.is_success() {
+        return Err(format!("answered {status}"));
+    }
+    let mut body = response.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| describe(&error))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > DETAILS_BYTES_MAX {
+                return Ok(Map::new());
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    drop(moving);
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(details)) => Ok(details),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// hyper's own words say the kind of an error; its source says what happened.
+fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Answers `/health`: all who ask while a round is under way get the next one's answer, together.
+///
+/// A round asks every endpoint, open circuits too, and changes neither breakers nor the history:
+/// clients must not be able to move them by asking.
+pub(crate) async fn answer_askers(
+    services: Arc<Services>,
+    config: config::Health,
+    mut asked: mpsc::Receiver<Asker>,
+) {
+    let config = Rc::new(config);
+    while let Some(first) = asked.recv().await {
+        let mut askers = vec![first];
+        while let Ok(next) = asked.try_recv() {
+            askers.push(next);
+        }
+        let rounds = services.all.iter().map(|service| {
+            join_all(service.endpoints.iter().map(|endpoint| check(endpoint, &config)))
+        });
+        let page = health_page(&services, &join_all(rounds).await);
+        // Who came during the round shares its answer: nothing in it is older than its start.
+        while let Ok(next) = asked.try_recv() {
+            askers.push(next);
+        }
+        for asker in askers {
+            let _ = asker.send(page.clone()); // Gone: the client left.
+        }
+    }
+}

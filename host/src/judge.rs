@@ -1,0 +1,117 @@
+//! What follows a failed attempt: another, or the end.
+//!
+//! Before: `forward.rs`. The host's own rules come first, so that no policy can have a request sent
+//! again that may have taken effect, or more often than the limits allow; then the retry policy
+//! decides; then its answer is clamped.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::admit::others_left;
+use crate::exchange::{Exchange, Tried};
+use crate::forward::{Attempt, Clock, is_idempotent};
+use crate::policy::{FailedAttempt, Kind, RequestFacts};
+use crate::route::Target;
+use crate::telemetry::metrics::RetryRefusal;
+
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Stop,
+    Again { delay: Duration, elsewhere: bool },
+}
+
+/// Judges attempt `number` (1 for the first). The request goes in and comes back out because a
+/// policy's instance owns it while it decides.
+pub(crate) async fn judge(
+    exchange: &Exchange,
+    request: RequestFacts,
+    target: &Target,
+    attempt: &Attempt,
+    number: u32,
+    clock: &Clock<'_>,
+    tried: &Tried,
+) -> (RequestFacts, Verdict) {
+    let snapshot = &exchange.snapshot;
+    let Some(outcome) = attempt.outcome() else { return (request, Verdict::Stop) };
+    let idempotent = is_idempotent(&request.head.method);
+    // RFC 9110 section 9.2.2: sent again by itself only if that is safe or nothing was sent.
+    if (attempt.sent && !idempotent) || !exchange.body.replayable() {
+        return (request, Verdict::Stop);
+    }
+    let refused = |why| {
+        exchange.worker().retry_refused(target.service, why);
+        Verdict::Stop
+    };
+    if number >= snapshot.config.proxy.retry_attempts_max {
+        return (request, refused(RetryRefusal::Ceiling));
+    }
+    let now = Instant::now();
+    let remaining = clock.remaining(now);
+    let services = &snapshot.services;
+    let service = &services.all[target.service];
+
+    let failed = FailedAttempt {
+        service: target.service,
+        number,
+        elapsed_ms: clock.elapsed(now).as_millis() as u64,
+        remaining_ms: remaining.as_millis() as u64,
+        outcome,
+        sent: attempt.sent,
+        idempotent,
+        replayable: true,
+        others_left: others_left(snapshot, target.service, tried),
+        retry_after_ms: attempt.response_headers().and_then(retry_after_ms),
+        headers: attempt.response_headers().cloned(),
+    };
+    let began = std::time::Instant::now();
+    let (request, verdict) = snapshot.retry.judge(request, failed).await;
+    exchange.worker().decided(Kind::Retry, began.elapsed(), verdict.as_ref().err(), &snapshot.retry);
+    // A judge that fails means stop: the client gets what the attempt came to.
+    let Ok(verdict) = verdict else { return (request, Verdict::Stop) };
+    let Some(delay_ms) = verdict.again_after_ms else { return (request, Verdict::Stop) };
+
+    let delay = Duration::from_millis(delay_ms).min(snapshot.config.proxy.retry_delay_max);
+    if delay >= remaining {
+        return (request, refused(RetryRefusal::Deadline));
+    }
+    // Last, so that only a retry that will be made draws on the budget.
+    if !service.budget.withdraw(&service.budget_rules, services.now_ms()) {
+        return (request, refused(RetryRefusal::Budget));
+    }
+    exchange.worker().retried(target.service, outcome);
+    (request, Verdict::Again { delay, elsewhere: verdict.elsewhere })
+}
+
+/// RFC 9110 section 10.2.3: seconds, or a date.
+fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(seconds.saturating_mul(1000));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let wait = date.duration_since(SystemTime::now()).unwrap_or_default();
+    u64::try_from(wait.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let of = |value: &str| {
+            retry_after_ms(&HeaderMap::from_iter([(
+                http::header::RETRY_AFTER,
+                value.parse().expect("a header value"),
+            )]))
+        };
+        assert_eq!(of("120"), Some(120_000));
+        assert_eq!(of("Sun, 06 Nov 1994 08:49:37 GMT"), Some(0), "a date that is past");
+        assert_eq!(of("soon"), None);
+        assert_eq!(of("-1"), None);
+        assert_eq!(of("18446744073709551615"), Some(u64::MAX), "clamped, not wrapped");
+        assert_eq!(retry_after_ms(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,300 @@
+//! The gateway's own pages: `/`, `/health`, `/health/status`, `/docs`, `/openapi.json`.
+//!
+//! They are answered before routing. What they say about services comes from `upstream.rs` and the
+//! monitor; `/health` alone asks the services, through the control thread.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response};
+use serde_json::{Map, Value, json};
+
+use crate::breaker::Circuit;
+use crate::exchange::Exchange;
+use crate::policy::Health;
+use crate::respond::{Outcome, Refusal};
+use crate::upstream::{Check, Endpoint, Service, Services};
+use crate::worker::Snapshot;
+
+/// How long `/health` waits for the control thread beyond the checks' own timeout.
+const HEALTH_GRACE: Duration = Duration::from_secs(2);
+
+/// The page at this path, if it is one of the gateway's.
+pub(crate) async fn answer(exchange: &Exchange, head: &http::request::Parts) -> Option<Outcome> {
+    let snapshot = &exchange.snapshot;
+    let server = &snapshot.config.server;
+    if !server.pages {
+        return None;
+    }
+    let page = Page::at(head.uri.path().strip_prefix(&*server.pages_prefix)?)?;
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return Some(Outcome::Refused(Refusal::PageMethod));
+    }
+    Some(match page {
+        Page::Root => json_page(&root(snapshot)),
+        Page::Health => {
+            let patience = snapshot.config.health.timeout + HEALTH_GRACE;
+            match tokio::time::timeout(patience, exchange.worker().ask_health()).await {
+                Ok(Some(body)) => bytes_page(body, "application/json"),
+                _ => Outcome::Refused(Refusal::NoHealth),
+            }
+        }
+        Page::Status => json_page(&status(snapshot)),
+        Page::ServiceStatus(name) => match snapshot.services.index_of(name) {
+            Some(index) => json_page(&service_status(snapshot, &snapshot.services.all[index])),
+            None => Outcome::Refused(Refusal::NoPage(format!(
+                "Service '{name}' not found. Available services: [{}]",
+                names(&snapshot.services)
+                    .map(|name| format!("'{name}'"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))),
+        },
+        Page::Docs => {
+            bytes_page(include_str!("../assets/docs.html").into(), "text/html; charset=utf-8")
+        }
+        Page::OpenApi => {
+            bytes_page(include_str!("../assets/openapi.json").into(), "application/json")
+        }
+    })
+}
+
+enum Page<'a> {
+    Root,
+    Health,
+    Status,
+    ServiceStatus(&'a str),
+    Docs,
+    OpenApi,
+}
+
+impl<'a> Page<'a> {
+    /// `path` is what follows the prefix.
+    fn at(path: &'a str) -> Option<Page<'a>> {
+        Some(match path {
+            "/" => Page::Root,
+            "/health" => Page::Health,
+            "/health/status" => Page::Status,
+            "/docs" => Page::Docs,
+            "/openapi.json" => Page::OpenApi,
+            _ => match path.strip_prefix("/health/status/") {
+                Some(name) if !name.is_empty() && !name.contains('/') => Page::ServiceStatus(name),
+                _ => return None,
+            },
+        })
+    }
+}
+
+fn json_page(value: &Value) -> Outcome {
+    bytes_page(value.to_string().into(), "application/json")
+}
+
+fn bytes_page(body: Bytes, content_type: &'static str) -> Outcome {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if content_type.starts_with("text/html") {
+        let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    Outcome::Page(response)
+}
+
+fn names(services: &Services) -> impl Iterator<Item = &str> {
+    services.all.iter().map(|service| service.name.as_str())
+}
+
+fn root(snapshot: &Snapshot) -> Value {
+    json!({
+        "message": "Extrophi Orchestrator API Gateway",
+        "version": env!("CARGO_PKG_VERSION"),
+        "services": names(&snapshot.services).collect::<Vec<_>>(),
+        "docs": format!("{}/docs", snapshot.config.server.pages_prefix),
+    })
+}
+
+/// The monitor's last view of everything.
+fn status(snapshot: &Snapshot) -> Value {
+    let services = &snapshot.services;
+    let now = services.now_ms();
+    let healths = services.all.iter().map(|service| {
+        let circuit = service.circuit(&services.rules, now);
+        service.health(circuit)
+    });
+    let mut all = Map::new();
+    for service in &services.all {
+        all.insert(service.name.clone(), service_status(snapshot, service));
+    }
+    json!({
+        "overall": overall(healths),
+        "timestamp": rfc3339(SystemTime::now()),
+        "services": all,
+        "monitoring": {
+            "check_interval": seconds(snapshot.config.health.interval),
+            "running": true,
+        },
+    })
+}
+
+/// Healthy when all are, unknown when none was checked yet, else degraded.
+fn overall(healths: impl Iterator<Item = Health>) -> &'static str {
+    let (mut all_healthy, mut all_unknown) = (true, true);
+    for health in healths {
+        all_healthy &= health == Health::Healthy;
+        all_unknown &= health == Health::Unknown;
+    }
+    match (all_healthy, all_unknown) {
+        (true, _) => "healthy",
+        (_, true) => "unknown",
+        _ => "degraded",
+    }
+}
+
+fn service_status(snapshot: &Snapshot, service: &Service) -> Value {
+    let services = &snapshot.services;
+    let (rules, now) = (&services.rules, services.now_ms());
+    let circuit = service.circuit(rules, now);
+    let one = |endpoint: &Endpoint| {
+        let circuit = endpoint.breaker.circuit(rules, now);
+        View::of(endpoint, endpoint.health(circuit), circuit)
+    };
+    let views: Vec<View> = service.endpoints.iter().map(one).collect();
+    let combined = View::combined(&views, service.health(circuit), circuit);
+    let mut value = Map::new();
+    value.insert("name".into(), service.name.clone().into());
+    combined.write(&mut value);
+    if views.len() > 1 {
+        let each = views.iter().map(|view| {
+            let mut value = Map::new();
+            view.write(&mut value);
+            Value::Object(value)
+        });
+        value.insert("endpoints".into(), each.collect());
+    }
+    Value::Object(value)
+}
+
+/// The fields that `/health/status` has for a service and for each of several endpoints.
+#[derive(Clone)]
+struct View {
+    url: String,
+    health: Health,
+    last: Option<Check>,
+    error: Option<String>,
+    circuit: Circuit,
+    consecutive_failures: u32,
+    uptime_percentage: f64,
+}
+
+impl View {
+    fn of(endpoint: &Endpoint, health: Health, circuit: Circuit) -> View {
+        let checks = endpoint.checks.load();
+        let mut error = checks.last.as_ref().and_then(|check| check.error.clone());
+        if circuit == Circuit::Open {
+            let cause = endpoint.last_error.load_full().map(|text| text.to_string());
+            let cause = cause.or(error).unwrap_or_else(|| "not known".into());
+            error = Some(format!("circuit open: {cause}"));
+        }
+        View {
+            url: endpoint.config.url.clone(),
+            health,
+            last: checks.last.clone(),
+            error,
+            circuit,
+            consecutive_failures: checks.consecutive_failures,
+            uptime_percentage: checks.uptime_percentage,
+        }
+    }
+
+    /// Of several: the first's address, the latest check, the first error, the worst failures, the
+    /// mean uptime.
+    fn combined(views: &[View], health: Health, circuit: Circuit) -> View {
+        let latest = views.iter().filter_map(|view| view.last.as_ref()).max_by_key(|last| last.at);
+        let failures = views.iter().map(|view| view.consecutive_failures).max();
+        let uptime: f64 = views.iter().map(|view| view.uptime_percentage).sum();
+        View {
+            url: views[0].url.clone(),
+            health,
+            last: latest.cloned(),
+            error: views.iter().find_map(|view| view.error.clone()),
+            circuit,
+            consecutive_failures: failures.unwrap_or_default(),
+            uptime_percentage: uptime / views.len() as f64,
+        }
+    }
+
+    fn write(&self, value: &mut Map<String, Value>) {
+        let last = self.last.as_ref();
+        let mut put = |key: &str, field: Value| value.insert(key.into(), field);
+        put("url", self.url.clone().into());
+        put("status", health_word(self.health).into());
+        put("last_check", last.map(|check| rfc3339(check.at)).into());
+        put("response_time_ms", last.map(|check| hundredths(millis(check.took))).into());
+        put("error", self.error.clone().into());
+        put("circuit_state", self.circuit.as_str().into());
+        put("consecutive_failures", self.consecutive_failures.into());
+        put("uptime_percentage", hundredths(self.uptime_percentage).into());
+        put("details", Value::Object(last.map(|check| check.details.clone()).unwrap_or_default()));
+    }
+}
+
+/// The answer of `GET /health`, from one check of every endpoint, in the configuration's order.
+pub(crate) fn health_page(services: &Services, checks: &[Vec<Check>]) -> Bytes {
+    let mut all_healthy = true;
+    let mut all = Map::new();
+    for (service, checks) in services.all.iter().zip(checks) {
+        let up = checks.iter().filter(|check| check.healthy()).count();
+        let health = match up {
+            0 => Health::Unhealthy,
+            up if up == checks.len() => Health::Healthy,
+            _ => Health::Degraded,
+        };
+        all_healthy &= health == Health::Healthy;
+        let url = &service.endpoints[0].config.url;
+        let error = checks.iter().find_map(|check| check.error.as_ref());
+        let value = match error {
+            None => json!({
+                "status": health_word(health), "details": checks[0].details, "url": url,
+            }),
+            Some(error) => json!({ "status": health_word(health), "error": error, "url": url }),
+        };
+        all.insert(service.name.clone(), value);
+    }
+    let page = json!({
+        "orchestrator": "healthy",
+        "services": all,
+        "overall": if all_healthy { "healthy" } else { "degraded" },
+    });
+    page.to_string().into()
+}
+
+fn health_word(health: Health) -> &'static str {
+    match health {
+        Health::Healthy => "healthy",
+        Health::Degraded => "degraded",
+        Health::Unhealthy => "unhealthy",
+        Health::Unknown => "unknown",
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// Whole seconds as an integer, others as a fraction.
+fn seconds(duration: Duration) -> Value {
+    match duration.subsec_nanos() {
+        0 => duration.as_secs().into(),
+        _ => duration.as_secs_f64().into(),
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn hundredths(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}

@@ -1,0 +1,58 @@
+//! Policies: WebAssembly components that decide. Nothing outside this module names `wasmtime`.
+//!
+//! [`Engine`] compiles, [`Version::load`] turns a component and its configuration into something
+//! that can decide, [`Warm`] keeps a worker's configured instances and makes the calls.
+
+mod bindings;
+mod engine;
+mod facts;
+mod instance;
+mod versions;
+mod wasi;
+
+pub use engine::{Engine, Sizing};
+pub use facts::{
+    Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
+    ServiceState,
+};
+pub use instance::{Warm, try_configure};
+pub use versions::{ConfigError, LoadError, Version};
+
+/// What a policy decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Where a request goes.
+    Routing,
+    /// Whether a failed attempt is made again.
+    Retry,
+}
+
+impl Kind {
+    /// The word for it in logs, metrics and the configuration; also the exported interface's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Routing => "routing",
+            Kind::Retry => "retry",
+        }
+    }
+}
+
+/// Why a policy gave no usable decision. The text is for the log, never for a client.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    /// It panicked, ran out of memory, called what it may not.
+    #[error("trap: {0}")]
+    Trap(String),
+    /// It ran longer than `decision_timeout`, or the wall clock's cap was reached.
+    #[error("timeout: {0}")]
+    Timeout(String),
+    /// It returned an answer that the host does not accept.
+    #[error("invalid answer: {0}")]
+    Invalid(String),
+    /// Its own word that it cannot decide.
+    #[error("cannot decide: {0}")]
+    CannotDecide(String),
+    /// Every instance was busy, and none came free in time.
+    #[error("no instance: {0}")]
+    NoInstance(String),
+}

@@ -1,0 +1,102 @@
+//! What goes into a decision and what comes out of it, as plain data: no `wasmtime` here.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, request};
+
+/// A request as the policies see it: as it arrived, for every call that is made for it.
+#[derive(Debug)]
+pub struct RequestFacts {
+    /// Method, path, query and headers, before the host edits any of them.
+    pub head: request::Parts,
+    /// The client's address.
+    pub client: IpAddr,
+    /// When the request arrived, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// Where the request's random streams begin.
+    pub seed: u64,
+    /// How every service stood on arrival, in the configuration's order; empty where no policy of
+    /// this generation imports `exchange.service`.
+    pub services: Box<[ServiceState]>,
+}
+
+/// The attempt that failed, for a judge.
+#[derive(Debug)]
+pub struct FailedAttempt {
+    /// The service's place in the configuration.
+    pub service: usize,
+    /// 1 for the first attempt.
+    pub number: u32,
+    pub elapsed_ms: u64,
+    pub remaining_ms: u64,
+    pub outcome: Outcome,
+    pub sent: bool,
+    pub idempotent: bool,
+    pub replayable: bool,
+    pub others_left: u32,
+    pub retry_after_ms: Option<u64>,
+    /// The response's headers; none where there was no response.
+    pub headers: Option<HeaderMap>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    ConnectFailed,
+    ConnectionLost,
+    Timeout,
+    Status(u16),
+}
+
+/// A service's circuit and health on arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServiceState {
+    pub circuit: Circuit,
+    pub health: Health,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Circuit {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    Degraded,
+    Unhealthy,
+    Unknown,
+}
+
+/// A routing policy's answer, as handed over: nothing in it was checked yet.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// None: the policy declined.
+    pub choice: Option<Choice>,
+    pub body: Option<Vec<u8>>,
+    pub path: Option<String>,
+    pub timeout_ms: Option<u64>,
+    pub attempt_timeout_ms: Option<u64>,
+    pub request_headers: Vec<(String, Option<Vec<u8>>)>,
+    pub response_headers: Vec<(String, Option<Vec<u8>>)>,
+    pub affinity: Option<Vec<u8>>,
+    pub route_name: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// To the service of this name.
+    Forward(String),
+    /// The client is answered with this status.
+    Respond(u16),
+}
+
+/// A retry policy's answer, unclamped.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RetryAnswer {
+    /// None: stop.
+    pub again_after_ms: Option<u64>,
+    pub elsewhere: bool,
+}

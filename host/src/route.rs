@@ -1,0 +1,156 @@
+//! A request to the routing policy, and its answer into a [`Target`] that was checked.
+//!
+//! Next: `admit.rs`. What a policy may not do is refused here, as a fault of the whole answer.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::exchange::Exchange;
+use crate::headers;
+use crate::policy::{Answer, Choice, Fault, Kind, RequestFacts};
+use crate::telemetry::record::Record;
+use crate::worker::Snapshot;
+
+/// The longest name of a route that is kept.
+const ROUTE_NAME_BYTES_MAX: usize = 64;
+
+/// Where a request goes. Made by this file alone, so that each part of it was checked.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// The service's place in the configuration.
+    pub(crate) service: usize,
+    pub(crate) path: PathAndQuery,
+    /// All attempts and delays, up to the response head.
+    pub(crate) timeout: Duration,
+    pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) request_edits: Vec<Edit>,
+    pub(crate) response_edits: Vec<Edit>,
+}
+
+/// A header set to one value, or removed.
+pub(crate) type Edit = (HeaderName, Option<HeaderValue>);
+
+/// A policy's own response.
+#[derive(Debug)]
+pub(crate) struct PolicyAnswer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<Edit>,
+    pub(crate) body: Option<Bytes>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Routed {
+    To(Target),
+    Answer(PolicyAnswer),
+    Declined,
+}
+
+/// Asks the routing policy. A fault is logged and counted here; the caller only refuses.
+pub(crate) async fn route(
+    exchange: &Exchange,
+    request: RequestFacts,
+    record: &mut Record,
+) -> (RequestFacts, Result<Routed, Fault>) {
+    let snapshot = &exchange.snapshot;
+    let began = Instant::now();
+    let (request, answer) = snapshot.routing.route(request).await;
+    let routed = answer.and_then(|mut answer| {
+        record.route = answer.route_name.take();
+        check(snapshot, &request, answer).map_err(Fault::Invalid)
+    });
+    let took = began.elapsed();
+    record.decision = Some(took);
+    exchange.worker().decided(Kind::Routing, took, routed.as_ref().err(), &snapshot.routing);
+    if record.route.as_ref().is_some_and(|name| name.len() > ROUTE_NAME_BYTES_MAX) {
+        record.route = None;
+    }
+    (request, routed)
+}
+
+fn check(snapshot: &Snapshot, request: &RequestFacts, answer: Answer) -> Result<Routed, String> {
+    match answer.choice {
+        None => Ok(Routed::Declined),
+        Some(Choice::Respond(status)) => Ok(Routed::Answer(PolicyAnswer {
+            status: checked_status(status, answer.body.is_some())?,
+            headers: checked_edits(answer.response_headers)?,
+            body: answer.body.map(Bytes::from),
+        })),
+        Some(Choice::Forward(name)) => {
+            let Some(service) = snapshot.services.index_of(&name) else {
+                return Err(format!("there is no service {name:?}"));
+            };
+            let proxy = &snapshot.config.proxy;
+            let timeout = checked_ms(answer.timeout_ms, "timeout")?;
+            let attempt_timeout = checked_ms(answer.attempt_timeout_ms, "attempt timeout")?;
+            Ok(Routed::To(Target {
+                service,
+                path: checked_path(request, answer.path)?,
+                timeout: timeout.map_or(proxy.request_timeout, |t| t.min(proxy.request_timeout)),
+                attempt_timeout: attempt_timeout.or(proxy.attempt_timeout),
+                request_edits: checked_edits(answer.request_headers)?,
+                response_edits: checked_edits(answer.response_headers)?,
+            }))
+        }
+    }
+}
+
+fn checked_status(status: u16, has_body: bool) -> Result<StatusCode, String> {
+    if !(200..=599).contains(&status) {
+        return Err(format!("{status} is not a status from 200 to 599"));
+    }
+    if has_body && matches!(status, 204 | 205 | 304) {
+        return Err(format!("a response {status} has no body (RFC 9110 section 6.4.1)"));
+    }
+    StatusCode::from_u16(status).map_err(|error| error.to_string())
+}
+
+fn checked_ms(ms: Option<u64>, what: &str) -> Result<Option<Duration>, String> {
+    match ms {
+        Some(0) => Err(format!("a {what} of 0 ms")),
+        Some(ms) => Ok(Some(Duration::from_millis(ms))),
+        None => Ok(None),
+    }
+}
+
+/// The path and query to send: the policy's path where it gave one, with the request's own query
+/// unless the policy's path brings its own.
+fn checked_path(request: &RequestFacts, path: Option<String>) -> Result<PathAndQuery, String> {
+    let own = request.head.uri.path_and_query();
+    let Some(path) = path else {
+        return Ok(own.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    };
+    if !path.starts_with('/') {
+        return Err(format!("the path {path:?} does not begin with `/`"));
+    }
+    // A fragment would be cut off in silence, and a space or a control character would end the
+    // request line early.
+    if let Some(bad) = path.bytes().find(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
+        return Err(format!("the path {path:?} contains the byte 0x{bad:02x}"));
+    }
+    let whole = match own.and_then(PathAndQuery::query) {
+        Some(query) if !path.contains('?') => format!("{path}?{query}"),
+        _ => path,
+    };
+    let shown = whole.clone();
+    PathAndQuery::try_from(whole).map_err(|error| format!("the path {shown:?}: {error}"))
+}
+
+fn checked_edits(edits: Vec<(String, Option<Vec<u8>>)>) -> Result<Vec<Edit>, String> {
+    edits.into_iter().map(|(name, value)| checked_edit(&name, value)).collect()
+}
+
+fn checked_edit(name: &str, value: Option<Vec<u8>>) -> Result<Edit, String> {
+    let checked = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("{name:?} is not the name of a header"))?;
+    if headers::is_host_owned(&checked) {
+        return Err(format!("the header `{checked}` belongs to the gateway"));
+    }
+    let value = value
+        .map(|value| HeaderValue::from_maybe_shared(Bytes::from(value)))
+        .transpose()
+        .map_err(|_| format!("the value for `{checked}` has a byte that no header may have"))?;
+    Ok((checked, value))
+}

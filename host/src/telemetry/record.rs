@@ -1,0 +1,160 @@
+//! What is remembered of one exchange, and written once, at its end: the access-log line and the
+//! request's count. Dropping the record is that end, however it came about.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, Uri, request};
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+use crate::exchange::Exchange;
+use crate::forward::Failure;
+use crate::respond::Refusal;
+use crate::telemetry::access::Line;
+use crate::telemetry::metrics::Served;
+use crate::upstream::Services;
+use crate::worker::Connection;
+
+/// Why an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The response went out whole.
+    Done,
+    /// The client left before that.
+    ClientGone,
+    /// The service broke off its response.
+    UpstreamLost,
+    /// The service stopped sending its response.
+    UpstreamIdle,
+}
+
+#[derive(Debug)]
+pub(crate) struct Record {
+    connection: Rc<Connection>,
+    services: Rc<std::sync::Arc<Services>>,
+    arrived: SystemTime,
+    started: Instant,
+    request_id: http::HeaderValue,
+    method: Method,
+    uri: Uri,
+    body: Rc<RequestBody>,
+    /// 0 until the response was made; a client that left before got none.
+    pub(crate) status: u16,
+    pub(crate) bytes_out: u64,
+    pub(crate) service: Option<usize>,
+    pub(crate) endpoint: Option<usize>,
+    pub(crate) route: Option<String>,
+    pub(crate) attempts: u32,
+    pub(crate) decision: Option<Duration>,
+    /// One of the gateway's own pages.
+    pub(crate) own: bool,
+    /// Why there was nothing to pass on.
+    why: Option<&'static str>,
+    end: Option<End>,
+}
+
+/// The status in the log of a request whose client left before there was a response, as nginx
+/// writes it.
+const CLIENT_GONE: u16 = 499;
+
+impl Record {
+    pub(crate) fn begin(exchange: &Exchange, head: &request::Parts, started: Instant) -> Record {
+        Record {
+            connection: exchange.connection.clone(),
+            services: exchange.snapshot.services.clone(),
+            arrived: SystemTime::now(),
+            started,
+            request_id: exchange.request_id.clone(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            body: exchange.body.clone(),
+            status: 0,
+            bytes_out: 0,
+            service: None,
+            endpoint: None,
+            route: None,
+            attempts: 0,
+            decision: None,
+            own: false,
+            why: None,
+            end: None,
+        }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(crate) fn arrived_ms(&self) -> u64 {
+        let since = self.arrived.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        since.as_millis() as u64
+    }
+
+    /// The first end counts.
+    pub(crate) fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    pub(crate) fn refused(&mut self, refusal: &Refusal) {
+        self.why = Some(match refusal {
+            Refusal::BadRequest(_) => "bad_request",
+            Refusal::NoRoute => "no_route",
+            Refusal::PageMethod | Refusal::NoPage(_) => return,
+            Refusal::PolicyFault => "policy_fault",
+            Refusal::NoHealth => "no_health",
+            Refusal::CircuitOpen { .. } => "circuit_open",
+            Refusal::Failed { failure, .. } => match failure {
+                Failure::Connect(_) => "connect_failed",
+                Failure::Lost(_) => "connection_lost",
+                Failure::AttemptTimeout(_) => "attempt_timeout",
+                Failure::RequestTimeout(_) => "request_timeout",
+                Failure::BodyStalled(_) => "body_stalled",
+                Failure::ClientStalled(_) => "client_stalled",
+                Failure::ClientBroke(_) => "client_broke",
+            },
+        });
+    }
+
+    fn why(&self) -> &'static str {
+        match (self.end.unwrap_or(End::ClientGone), self.why) {
+            (End::Done, Some(refused)) => refused,
+            (End::Done, None) => "done",
+            (End::ClientGone, _) => "client_gone",
+            (End::UpstreamLost, _) => "upstream_lost",
+            (End::UpstreamIdle, _) => "upstream_idle",
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let worker = &self.connection.worker;
+        let status = if self.status == 0 { CLIENT_GONE } else { self.status };
+        let served = match (self.service, self.own) {
+            (Some(service), _) => Served::Service(service),
+            (None, true) => Served::Gateway,
+            (None, false) => Served::None,
+        };
+        worker.counters.request(served, status);
+        let service = self.service.map(|service| &self.services.all[service]);
+        let endpoint = service.zip(self.endpoint).map(|(service, at)| &service.endpoints[at]);
+        worker.log(&Line {
+            arrived: self.arrived,
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            client: self.connection.client,
+            method: self.method.as_str(),
+            path: self.uri.path(),
+            query: self.uri.query(),
+            status,
+            bytes_in: self.body.bytes(),
+            bytes_out: self.bytes_out,
+            duration: now - self.started,
+            service: service.map(|service| &*service.name),
+            endpoint: endpoint.map(|endpoint| &*endpoint.config.url),
+            route: self.route.as_deref(),
+            attempts: self.attempts,
+            decision: self.decision,
+            why: self.why(),
+        });
+        self.connection.meter.exchange_ends(now);
+    }
+}

@@ -1,0 +1,248 @@
+//! The services behind the gateway: names, endpoints, and what is known about them.
+//!
+//! Everything here is shared by all workers and the monitor, and made of atomics and snapshots.
+
+pub mod balance;
+pub mod budget;
+pub(crate) mod pool;
+pub(crate) mod resolve;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::HeaderValue;
+
+use crate::breaker::{self, Breaker, Circuit, Transition};
+use crate::config;
+use crate::policy::{self, ServiceState};
+use budget::{Budget, BudgetRules};
+
+/// A named upstream.
+#[derive(Debug)]
+pub struct Service {
+    pub name: String,
+    pub endpoints: Vec<Endpoint>,
+    pub budget: Budget,
+    pub budget_rules: BudgetRules,
+}
+
+/// One address of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub config: config::Endpoint,
+    /// For the `Host` header.
+    pub authority: HeaderValue,
+    /// What the name stands for now; empty where it cannot be resolved.
+    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    pub breaker: Breaker,
+    /// Requests whose response has not ended.
+    pub in_flight: AtomicU32,
+    /// What the monitor knows; replaced whole after each check.
+    pub checks: ArcSwap<Checks>,
+    /// What opened the circuit the last time.
+    pub last_error: ArcSwapOption<String>,
+    /// How often the circuit came to be closed, half-open and open, in the order of
+    /// [`Circuit::ALL`].
+    pub transitions: [AtomicU64; 3],
+}
+
+/// The monitor's view of one endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Checks {
+    /// None before the first check.
+    pub last: Option<Check>,
+    pub consecutive_failures: u32,
+    /// Over the history that is kept, in percent; 0 before the first check.
+    pub uptime_percentage: f64,
+}
+
+/// One check of one endpoint.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// When it ended.
+    pub at: std::time::SystemTime,
+    pub took: std::time::Duration,
+    /// None: healthy.
+    pub error: Option<String>,
+    /// The service's own JSON object, else empty.
+    pub details: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Check {
+    pub fn healthy(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
+/// All services of a generation, in the configuration's order.
+#[derive(Debug)]
+pub struct Services {
+    pub all: Vec<Service>,
+    pub rules: breaker::Rules,
+    clock: std::time::Instant,
+}
+
+impl Services {
+    pub fn new(config: &config::Config) -> Arc<Services> {
+        let all = config.services.iter().map(|service| Service::new(service, &config.proxy));
+        Arc::new(Services {
+            all: all.collect(),
+            rules: breaker::Rules {
+                failure_threshold: config.breaker.failure_threshold,
+                success_threshold: config.breaker.success_threshold,
+                open_for: config.breaker.open_for,
+            },
+            clock: std::time::Instant::now(),
+        })
+    }
+
+    /// The time that breakers and budgets run on: milliseconds since this generation began.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.elapsed().as_millis() as u64
+    }
+
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.all.iter().position(|service| service.name == name)
+    }
+
+    /// Notes a move of a circuit: in the log, in the metrics and for the pages.
+    pub fn circuit_changed(
+        &self,
+        service: usize,
+        endpoint: usize,
+        change: Transition,
+        cause: Option<String>,
+    ) {
+        let service = &self.all[service];
+        let endpoint = &service.endpoints[endpoint];
+        let to = Circuit::ALL.iter().position(|circuit| *circuit == change.to);
+        endpoint.transitions[to.expect("ALL has every circuit")].fetch_add(1, Ordering::Relaxed);
+        let (from, to) = (change.from.as_str(), change.to.as_str());
+        let (name, url) = (&*service.name, &*endpoint.config.url);
+        match cause {
+            Some(cause) => {
+                tracing::warn!(service = name, endpoint = url, from, to, cause, "circuit changed");
+                endpoint.last_error.store(Some(Arc::new(cause)));
+            }
+            None => tracing::info!(service = name, endpoint = url, from, to, "circuit changed"),
+        }
+    }
+
+    /// How every service stands, for `exchange.service`.
+    pub fn states(&self) -> Box<[ServiceState]> {
+        let now = self.now_ms();
+        self.all.iter().map(|service| service.state(&self.rules, now)).collect()
+    }
+}
+
+impl Service {
+    fn new(config: &config::Service, proxy: &config::Proxy) -> Service {
+        let endpoints = config.endpoints.iter().map(|endpoint| Endpoint {
+            authority: HeaderValue::from_str(&endpoint.authority)
+                .expect("the configuration accepts only authorities"),
+            addresses: ArcSwap::default(),
+            breaker: Breaker::new(),
+            in_flight: AtomicU32::new(0),
+            checks: ArcSwap::default(),
+            last_error: ArcSwapOption::empty(),
+            transitions: Default::default(),
+            config: endpoint.clone(),
+        });
+        let budget_rules = BudgetRules {
+            ratio: proxy.retry_budget_ratio,
+            min_per_s: proxy.retry_budget_min_per_s,
+        };
+        Service {
+            name: config.name.clone(),
+            endpoints: endpoints.collect(),
+            budget: Budget::new(&budget_rules, 0),
+            budget_rules,
+        }
+    }
+
+    /// Closed if any endpoint's circuit is, open if all are, else half-open.
+    pub fn circuit(&self, rules: &breaker::Rules, now_ms: u64) -> Circuit {
+        let mut all_open = true;
+        for endpoint in &self.endpoints {
+            match endpoint.breaker.circuit(rules, now_ms) {
+                Circuit::Closed => return Circuit::Closed,
+                Circuit::HalfOpen => all_open = false,
+                Circuit::Open => {}
+            }
+        }
+        if all_open { Circuit::Open } else { Circuit::HalfOpen }
+    }
+
+    /// Unknown while no endpoint was checked; unhealthy where the circuit is open or no endpoint is
+    /// healthy; degraded where the circuit is half-open or some endpoint is not healthy.
+    pub fn health(&self, circuit: Circuit) -> policy::Health {
+        health_of(self.endpoints.iter(), circuit)
+    }
+
+    fn state(&self, rules: &breaker::Rules, now_ms: u64) -> ServiceState {
+        let circuit = self.circuit(rules, now_ms);
+        ServiceState {
+            health: self.health(circuit),
+            circuit: match circuit {
+                Circuit::Closed => policy::Circuit::Closed,
+                Circuit::Open => policy::Circuit::Open,
+                Circuit::HalfOpen => policy::Circuit::HalfOpen,
+            },
+        }
+    }
+}
+
+impl Endpoint {
+    /// As [`Service::health`], of this endpoint alone.
+    pub fn health(&self, circuit: Circuit) -> policy::Health {
+        health_of(std::iter::once(self), circuit)
+    }
+}
+
+fn health_of<'a>(
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+    circuit: Circuit,
+) -> policy::Health {
+    let (mut up, mut down, mut unknown) = (0, 0, 0);
+    for endpoint in endpoints {
+        match &endpoint.checks.load().last {
+            Some(check) if check.healthy() => up += 1,
+            Some(_) => down += 1,
+            None => unknown += 1,
+        }
+    }
+    match circuit {
+        Circuit::Open => policy::Health::Unhealthy,
+        _ if up == 0 && down == 0 => policy::Health::Unknown,
+        Circuit::HalfOpen => policy::Health::Degraded,
+        Circuit::Closed if up == 0 => policy::Health::Unhealthy,
+        Circuit::Closed if down == 0 && unknown == 0 => policy::Health::Healthy,
+        Circuit::Closed => policy::Health::Degraded,
+    }
+}
+
+/// A request under way at an endpoint, for the balancer: from the attempt to the body's end.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// Within an `Rc`, so that taking a copy for each request touches nothing that is shared.
+    services: Rc<Arc<Services>>,
+    service: usize,
+    endpoint: usize,
+}
+
+impl InFlight {
+    pub(crate) fn begin(services: &Rc<Arc<Services>>, service: usize, endpoint: usize) -> InFlight {
+        services.all[service].endpoints[endpoint].in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight { services: services.clone(), service, endpoint }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let endpoint = &self.services.all[self.service].endpoints[self.endpoint];
+        endpoint.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}

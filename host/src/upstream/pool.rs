@@ -1,0 +1,208 @@
+//! A worker's connections to endpoints: opened for an attempt, kept idle between attempts.
+//!
+//! hyper-util's pooled client locks across threads; a worker's list needs no lock.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::body::AttemptBody;
+use crate::io::{Meter, Socket};
+
+/// Idle connections that a worker keeps for one endpoint.
+const IDLE_PER_ENDPOINT_MAX: usize = 256;
+
+/// An idle connection older than this is not used again.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Before the next address of a name is tried beside the first (RFC 8305 section 5).
+const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Bytes that a response's head may have.
+const RESPONSE_HEAD_BYTES_MAX: usize = 256 << 10;
+
+/// One worker's idle connections, by service and endpoint.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    idle: RefCell<Vec<Vec<Vec<Idle>>>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<AttemptBody>,
+    meter: Rc<Meter>,
+    /// The task that moves the connection's bytes.
+    task: AbortHandle,
+}
+
+impl Pool {
+    /// `endpoints`: how many each service has.
+    pub(crate) fn new(endpoints: impl Iterator<Item = usize>) -> Rc<Pool> {
+        let idle = endpoints.map(|count| (0..count).map(|_| Vec::new()).collect()).collect();
+        Rc::new(Pool { idle: RefCell::new(idle) })
+    }
+
+    /// The idle connection that was used last, if one is alive.
+    pub(crate) fn take_idle(self: &Rc<Self>, service: usize, endpoint: usize) -> Option<Lease> {
+        let idle = &mut self.idle.borrow_mut()[service][endpoint];
+        while let Some(Idle { connection, since }) = idle.pop() {
+            if connection.sender.is_ready() && since.elapsed() < IDLE_MAX {
+                return Some(self.lease(connection, service, endpoint, true));
+            }
+            connection.task.abort();
+        }
+        None
+    }
+
+    /// A new connection to the first of `addresses` that answers.
+    pub(crate) async fn connect(
+        self: &Rc<Self>,
+        service: usize,
+        endpoint: usize,
+        addresses: &[SocketAddr],
+    ) -> io::Result<Lease> {
+        let stream = connect_any(addresses).await?;
+        stream.set_nodelay(true)?;
+        let (socket, meter) = Socket::connected(stream);
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+            .handshake(TokioIo::new(socket))
+            .await
+            .map_err(io::Error::other)?;
+        let task = tokio::task::spawn_local(async move {
+            // Its errors reach the exchange through the sender.
+            let _ = connection.await;
+        });
+        let connection = Connection { sender, meter, task: task.abort_handle() };
+        Ok(self.lease(connection, service, endpoint, false))
+    }
+
+    fn lease(
+        self: &Rc<Self>,
+        connection: Connection,
+        service: usize,
+        endpoint: usize,
+        reused: bool,
+    ) -> Lease {
+        let (read_before, written_before) = (connection.meter.read(), connection.meter.written());
+        Lease {
+            connection: Some(connection),
+            pool: self.clone(),
+            service,
+            endpoint,
+            reused,
+            read_before,
+            written_before,
+        }
+    }
+
+    fn put_back(&self, connection: Connection, service: usize, endpoint: usize) {
+        let idle = &mut self.idle.borrow_mut()[service][endpoint];
+        if idle.len() < IDLE_PER_ENDPOINT_MAX {
+            idle.push(Idle { connection, since: Instant::now() });
+        } else {
+            connection.task.abort();
+        }
+    }
+}
+
+/// A connection while an attempt uses it. Dropped before [`Lease::finish`], it is closed at once:
+/// nobody may read the rest of an answer that was meant for somebody else.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    connection: Option<Connection>,
+    pool: Rc<Pool>,
+    service: usize,
+    endpoint: usize,
+    /// It carried a request before this one.
+    pub(crate) reused: bool,
+    read_before: u64,
+    written_before: u64,
+}
+
+impl Lease {
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("a lease has its connection until it ends")
+    }
+
+    pub(crate) fn sender(&mut self) -> &mut SendRequest<AttemptBody> {
+        &mut self.connection.as_mut().expect("a lease has its connection until it ends").sender
+    }
+
+    /// Whether a byte of the request went out.
+    pub(crate) fn wrote(&self) -> bool {
+        self.connection().meter.written() > self.written_before
+    }
+
+    /// Whether a byte of an answer came in.
+    pub(crate) fn heard(&self) -> bool {
+        self.connection().meter.read() > self.read_before
+    }
+
+    /// The response has ended: the connection may serve the next attempt.
+    pub(crate) fn finish(mut self) {
+        let mut connection = self.connection.take().expect("a lease ends once");
+        if connection.sender.is_ready() {
+            self.pool.put_back(connection, self.service, self.endpoint);
+        } else if !connection.sender.is_closed() {
+            // The connection's own task has not come round to saying so yet.
+            let (pool, service, endpoint) = (self.pool.clone(), self.service, self.endpoint);
+            tokio::task::spawn_local(async move {
+                if connection.sender.ready().await.is_ok() {
+                    pool.put_back(connection, service, endpoint);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.task.abort();
+        }
+    }
+}
+
+/// Tries the addresses of one name, each [`CONNECTION_ATTEMPT_DELAY`] after the one before or as
+/// soon as that one failed; the first connection wins.
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut rest = addresses.iter();
+    let Some(first) = rest.next() else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    };
+    if rest.len() == 0 {
+        return TcpStream::connect(first).await;
+    }
+    let mut connecting = FuturesUnordered::from_iter([TcpStream::connect(*first)]);
+    loop {
+        let next_due = tokio::time::sleep(CONNECTION_ATTEMPT_DELAY);
+        let failed = tokio::select! {
+            Some(connected) = connecting.next() => match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => Some(error),
+            },
+            () = next_due, if rest.len() > 0 => None,
+        };
+        match (rest.next(), failed) {
+            (Some(address), _) => connecting.push(TcpStream::connect(*address)),
+            (None, Some(error)) if connecting.is_empty() => return Err(error),
+            (None, _) => {}
+        }
+    }
+}

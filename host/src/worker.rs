@@ -1,0 +1,422 @@
+//! One data thread: its listener, its runtime, its idle connections and its policy instances.
+//!
+//! Workers share snapshots and atomics with each other and nothing that locks. A request comes in
+//! here and goes on in `exchange.rs`.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::io;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use crate::config::Config;
+use crate::cors::Cors;
+use crate::exchange::exchange;
+use crate::forward::{Attempt, Ended, Failure};
+use crate::headers;
+use crate::health::Asker;
+use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
+use crate::policy::{self, Engine, Fault, Kind, LoadError, Version, Warm};
+use crate::telemetry::access::{Line, Producer};
+use crate::telemetry::metrics::{
+    AttemptResult, Cause, Counters, FaultReason, RetryReason, RetryRefusal,
+};
+use crate::upstream::Services;
+use crate::upstream::pool::Pool;
+
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections beyond `limits.connections` that are told so at once; the rest is just closed.
+const REFUSING_MAX: usize = 64;
+
+/// How long a refused client may take to read why.
+const REFUSING_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Policy faults that a worker logs in a second; the rest is counted.
+const FAULT_LOGS_PER_S_MAX: u32 = 10;
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept no more, finish what is under way, end.
+    Drain,
+}
+
+/// What the control thread hands to a new worker.
+pub(crate) struct Startup {
+    pub(crate) listener: std::net::TcpListener,
+    pub(crate) config: Arc<Config>,
+    pub(crate) services: Arc<Services>,
+    pub(crate) engine: Engine,
+    pub(crate) routing: Arc<Version>,
+    pub(crate) retry: Arc<Version>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) access: Producer,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) health: mpsc::Sender<Asker>,
+    /// Client connections of all workers.
+    pub(crate) connections: Arc<AtomicUsize>,
+    /// Told once: whether the worker's policies could be set up.
+    pub(crate) ready: oneshot::Sender<Result<(), (Kind, LoadError)>>,
+}
+
+/// What a request keeps from its beginning to its response's head: a configuration, the services
+/// and the policies' versions.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) config: Arc<Config>,
+    /// Within an `Rc`, so that a request's copy touches nothing that workers share.
+    pub(crate) services: Rc<Arc<Services>>,
+    pub(crate) routing: Rc<Warm>,
+    pub(crate) retry: Rc<Warm>,
+    pub(crate) cors: Cors,
+    /// Whether a policy may ask how services stood on arrival.
+    pub(crate) wants_services: bool,
+}
+
+/// One worker's own state, shared by its connections.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    snapshot: Rc<Snapshot>,
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) counters: Arc<Counters>,
+    random: RefCell<fastrand::Rng>,
+    access: RefCell<Producer>,
+    health: mpsc::Sender<Asker>,
+    draining: Cell<bool>,
+    drain: Notify,
+    /// Rung when a connection has ended.
+    ended: Notify,
+    open: Cell<usize>,
+    fault_logs: Cell<(std::time::Instant, u32)>,
+}
+
+/// One client's connection. HTTP/1.1 answers one request after the other, so what belongs to the
+/// exchange under way can live here.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) client: IpAddr,
+    /// The value of `X-Forwarded-For` for all its requests.
+    pub(crate) forwarded_for: HeaderValue,
+    pub(crate) meter: Rc<Meter>,
+    pub(crate) timer: ConnectionTimer,
+}
+
+/// The thread's main function; returns when the worker has drained.
+pub(crate) fn run(startup: Startup) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(startup))
+}
+
+async fn serve(startup: Startup) -> io::Result<()> {
+    let listener = TcpListener::from_std(startup.listener)?;
+    let snapshot = match snapshot(
+        &startup.engine,
+        startup.config,
+        startup.services,
+        startup.routing,
+        startup.retry,
+    )
+    .await
+    {
+        Ok(snapshot) => Rc::new(snapshot),
+        Err(refused) => {
+            let _ = startup.ready.send(Err(refused)); // The control thread reports it.
+            return Ok(());
+        }
+    };
+    let endpoints = snapshot.services.all.iter().map(|service| service.endpoints.len());
+    let worker = Rc::new(Worker {
+        pool: Pool::new(endpoints),
+        snapshot,
+        counters: startup.counters,
+        random: RefCell::new(fastrand::Rng::new()),
+        access: RefCell::new(startup.access),
+        health: startup.health,
+        draining: Cell::new(false),
+        drain: Notify::new(),
+        ended: Notify::new(),
+        open: Cell::new(0),
+        fault_logs: Cell::new((std::time::Instant::now(), 0)),
+    });
+    let _ = startup.ready.send(Ok(())); // Gone only if the start was given up.
+    worker.accept(listener, startup.commands, &startup.connections).await;
+    worker.drained().await;
+    Ok(())
+}
+
+async fn snapshot(
+    engine: &Engine,
+    config: Arc<Config>,
+    services: Arc<Services>,
+    routing: Arc<Version>,
+    retry: Arc<Version>,
+) -> Result<Snapshot, (Kind, LoadError)> {
+    let runaway = Arc::new(Semaphore::new(1));
+    let wants_services = routing.wants_services() || retry.wants_services();
+    let warm = async |version: Arc<Version>| {
+        let kind = version.kind();
+        Warm::new(engine, version, runaway.clone()).await.map_err(|error| (kind, error))
+    };
+    Ok(Snapshot {
+        cors: Cors::new(&config.cors),
+        routing: warm(routing).await?,
+        retry: warm(retry).await?,
+        services: Rc::new(services),
+        config,
+        wants_services,
+    })
+}
+
+impl Worker {
+    pub(crate) fn snapshot(&self) -> Rc<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// 128 random bits in hexadecimal.
+    pub(crate) fn new_request_id(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let number = self.random.borrow_mut().u128(..);
+        let mut text = [0; 32];
+        for (place, digit) in text.iter_mut().enumerate() {
+            *digit = DIGITS[(number >> (4 * place)) as usize & 0xf];
+        }
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits")
+    }
+
+    pub(crate) fn log(&self, line: &Line<'_>) {
+        self.access.borrow_mut().write(line);
+    }
+
+    /// The page of `/health`, made by the control thread; none where too many are asking.
+    pub(crate) async fn ask_health(&self) -> Option<Bytes> {
+        let (asker, page) = oneshot::channel();
+        self.health.try_send(asker).ok()?;
+        page.await.ok()
+    }
+
+    /// Counts a decision, and logs its fault.
+    pub(crate) fn decided(&self, kind: Kind, took: Duration, fault: Option<&Fault>, warm: &Warm) {
+        let reason = fault.map(|fault| match fault {
+            Fault::Trap(_) => FaultReason::Trap,
+            Fault::Timeout(_) => FaultReason::Timeout,
+            Fault::Invalid(_) => FaultReason::Invalid,
+            Fault::CannotDecide(_) => FaultReason::CannotDecide,
+            Fault::NoInstance(_) => FaultReason::NoInstance,
+        });
+        self.counters.decision(kind, took, reason);
+        let Some(fault) = fault else { return };
+        let (second, logged) = self.fault_logs.get();
+        let (second, logged) = match second.elapsed() < Duration::from_secs(1) {
+            true => (second, logged),
+            false => (std::time::Instant::now(), 0),
+        };
+        self.fault_logs.set((second, logged + 1));
+        if logged < FAULT_LOGS_PER_S_MAX {
+            let version = &**warm.version().name();
+            tracing::warn!(policy = kind.name(), version, reason = %fault, "policy fault");
+        } else {
+            self.counters.log_suppressed();
+        }
+    }
+
+    pub(crate) fn attempted(&self, service: usize, attempt: &Attempt) {
+        let result = match &attempt.ended {
+            Ended::Response { .. } => AttemptResult::Response,
+            Ended::Failed(failure) => match failure {
+                Failure::Connect(_) => AttemptResult::ConnectFailed,
+                Failure::Lost(_) => AttemptResult::ConnectionLost,
+                Failure::AttemptTimeout(_)
+                | Failure::RequestTimeout(_)
+                | Failure::BodyStalled(_) => AttemptResult::Timeout,
+                Failure::ClientStalled(_) | Failure::ClientBroke(_) => AttemptResult::Client,
+            },
+        };
+        self.counters.attempt(service, result);
+    }
+
+    pub(crate) fn retried(&self, service: usize, outcome: policy::Outcome) {
+        let reason = match outcome {
+            policy::Outcome::ConnectFailed => RetryReason::ConnectFailed,
+            policy::Outcome::ConnectionLost => RetryReason::ConnectionLost,
+            policy::Outcome::Timeout => RetryReason::Timeout,
+            policy::Outcome::Status(_) => RetryReason::Status,
+        };
+        self.counters.retry(service, reason);
+    }
+
+    pub(crate) fn retry_refused(&self, service: usize, why: RetryRefusal) {
+        self.counters.retry_refused(service, why);
+    }
+
+    async fn accept(
+        self: &Rc<Self>,
+        listener: TcpListener,
+        mut commands: mpsc::Receiver<Command>,
+        connections: &Arc<AtomicUsize>,
+    ) {
+        let refusing = Arc::new(Semaphore::new(REFUSING_MAX));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                // A control thread that is gone is a process that ends.
+                Some(Command::Drain) | None = commands.recv() => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // One client's connection that broke in the queue, or no descriptor left.
+                    tracing::warn!(%error, "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(place) = Place::take(connections, self.snapshot.config.limits.connections)
+            else {
+                self.counters.connection_refused();
+                if let Ok(permit) = refusing.clone().try_acquire_owned() {
+                    tokio::task::spawn_local(async move {
+                        let _ = tokio::time::timeout(REFUSING_TIME_MAX, refuse(stream)).await;
+                        drop(permit);
+                    });
+                }
+                continue;
+            };
+            let worker = self.clone();
+            tokio::task::spawn_local(async move {
+                worker.open.set(worker.open.get() + 1);
+                worker.counters.connection_opened();
+                worker.clone().connection(stream, peer.ip().to_canonical()).await;
+                worker.counters.connection_closed();
+                worker.open.set(worker.open.get() - 1);
+                worker.ended.notify_one();
+                drop(place);
+            });
+        }
+    }
+
+    /// Serves one client's connection until either side ends it.
+    async fn connection(self: Rc<Self>, stream: TcpStream, client: IpAddr) {
+        if stream.set_nodelay(true).is_err() {
+            return; // The client is gone already.
+        }
+        let config = &self.snapshot.config;
+        let (socket, meter) = Socket::accepted(
+            stream,
+            Patience {
+                keep_alive: config.limits.keep_alive_timeout,
+                header: config.limits.header_timeout,
+                write_stall: config.proxy.idle_timeout,
+            },
+        );
+        let connection = Rc::new(Connection {
+            worker: self.clone(),
+            client,
+            forwarded_for: headers::client_value(client),
+            meter: meter.clone(),
+            timer: ConnectionTimer::default(),
+        });
+        let service = service_fn(move |request| {
+            let connection = connection.clone();
+            async move { Ok::<_, Infallible>(exchange(connection, request).await) }
+        });
+        let mut http = pin!(
+            http1::Builder::new()
+                .max_buf_size(config.limits.header_bytes)
+                .max_headers(config.limits.header_count)
+                // `io.rs` keeps this time: hyper's timer would also count idleness.
+                .header_read_timeout(None)
+                .serve_connection(TokioIo::new(socket), service)
+        );
+        let ended = tokio::select! {
+            ended = http.as_mut() => ended,
+            () = self.drain.notified() => {
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        };
+        if let Some(cut) = meter.cut() {
+            self.counters.cut(match cut {
+                Cut::KeepAlive => Cause::KeepAlive,
+                Cut::Header => Cause::Header,
+                Cut::WriteStall => Cause::WriteStall,
+            });
+        } else if ended.is_err_and(|error| error.is_parse()) {
+            self.counters.unparsed_request();
+        }
+    }
+
+    /// Finishes what is under way, for `drain_timeout` at the most.
+    async fn drained(&self) {
+        self.draining.set(true);
+        self.drain.notify_waiters();
+        let all_ended = async {
+            while self.open.get() > 0 {
+                self.ended.notified().await;
+            }
+        };
+        let patience = self.snapshot.config.server.drain_timeout;
+        if tokio::time::timeout(patience, all_ended).await.is_err() {
+            tracing::warn!(connections = self.open.get(), "drain_timeout is over: cutting");
+        }
+    }
+}
+
+/// One of the connections that all workers together may have open.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Place> {
+        let place = Place(connections.clone());
+        (connections.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Says that there are too many connections, and lets the client read it: closing at once, with its
+/// request unread, would reset the connection under the answer.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    const BODY: &str =
+        r#"{"title":"Service Unavailable","status":503,"detail":"too many connections"}"#;
+    let response = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    stream.write_all(response.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! Reads a policy's configuration and finds all that is wrong with it, each error at its place.
+//!
+//! A [`Document`] collects the errors while a policy walks through it; every reader answers
+//! nothing where it has reported something.
+//!
+//! ```
+//! use orchestrator_policy::{ConfigError, config::Document};
+//!
+//! fn read(json: &str) -> Result<(u64, Vec<String>), Vec<ConfigError>> {
+//!     let document = Document::parse(json)?;
+//!     let table = document.table(&["share", "users"]);
+//!     let share = table.need("share").and_then(|node| node.integer(0..=100));
+//!     let users = table.get("users").and_then(|node| node.list()).unwrap_or_default();
+//!     let users = users.iter().filter_map(|node| node.text()).map(str::to_owned).collect();
+//!     document.finish((share.unwrap_or_default(), users))
+//! }
+//!
+//! assert_eq!(read(r#"{"share": 5, "users": ["ann"]}"#), Ok((5, vec!["ann".to_owned()])));
+//!
+//! let errors = read(r#"{"shares": 5, "users": ["ann", 7]}"#).unwrap_err();
+//! let shown: Vec<_> = errors.iter().map(|e| (e.pointer.as_str(), e.message.as_str())).collect();
+//! assert_eq!(
+//!     shown,
+//!     [
+//!         ("/shares", "`shares` is not known here"),
+//!         ("", "`share` is missing"),
+//!         ("/users/1", "expected text, found a number"),
+//!     ]
+//! );
+//! assert_eq!(errors[0].suggestion.as_deref(), Some("did you mean `share`?"));
+//! ```
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::ConfigError;
+
+/// A configuration, and what was found wrong with it so far.
+#[derive(Debug)]
+pub struct Document {
+    value: Value,
+    errors: RefCell<Vec<ConfigError>>,
+}
+
+impl Document {
+    /// Parses JSON text.
+    ///
+    /// # Errors
+    ///
+    /// One, where the text is not JSON.
+    pub fn parse(json: &str) -> Result<Self, Vec<ConfigError>> {
+        match serde_json::from_str(json) {
+            Ok(value) => Ok(Document { value, errors: RefCell::default() }),
+            Err(error) => Err(vec![ConfigError::new("", format!("not JSON: {error}"))]),
+        }
+    }
+
+    /// The whole configuration, as a table that may have these fields. Any other is an error.
+    pub fn table(&self, fields: &[&str]) -> Table<'_> {
+        let root = Node { value: &self.value, pointer: String::new(), errors: &self.errors };
+        root.table(fields).unwrap_or(Table { entries: None, node: root })
+    }
+
+    /// The value, where nothing was found wrong.
+    ///
+    /// # Errors
+    ///
+    /// All that was reported, in the order it was found.
+    pub fn finish<T>(&self, value: T) -> Result<T, Vec<ConfigError>> {
+        let errors = self.errors.take();
+        if errors.is_empty() { Ok(value) } else { Err(errors) }
+    }
+}
+
+/// One value of a configuration, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Node<'a> {
+    value: &'a Value,
+    pointer: String,
+    errors: &'a RefCell<Vec<ConfigError>>,
+}
+
+impl<'a> Node<'a> {
+    /// The place, as a JSON pointer.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    /// Reports that something is wrong here.
+    pub fn report(&self, message: impl Into<String>) {
+        self.push(ConfigError::new(&self.pointer, message));
+    }
+
+    /// Reports that something is wrong here, and what to do about it.
+    pub fn report_with(&self, message: impl Into<String>, suggestion: impl Into<String>) {
+        self.push(ConfigError::new(&self.pointer, message).suggest(suggestion));
+    }
+
+    /// A table that may have these fields. Any other is an error.
+    pub fn table(&self, fields: &[&str]) -> Option<Table<'a>> {
+        let Value::Object(entries) = self.value else {
+            return self.expected("a table");
+        };
+        let table = Table { entries: Some(entries), node: self.clone() };
+        for name in entries.keys().filter(|name| !fields.contains(&name.as_str())) {
+            let suggestion = did_you_mean(name, fields.iter().copied());
+            table.at(name, &Value::Null).report_with(
+                format!("`{name}` is not known here"),
+                suggestion.unwrap_or_else(|| format!("known here: {}", quoted(fields))),
+            );
+        }
+        Some(table)
+    }
+
+    /// The nodes of a list.
+    pub fn list(&self) -> Option<Vec<Node<'a>>> {
+        let Value::Array(values) = self.value else {
+            return self.expected("a list");
+        };
+        let at = |(index, value): (usize, _)| self.below(&index.to_string(), value);
+        Some(values.iter().enumerate().map(at).collect())
+    }
+
+    /// Text.
+    pub fn text(&self) -> Option<&'a str> {
+        match self.value {
+            Value::String(text) => Some(text),
+            _ => self.expected("text"),
+        }
+    }
+
+    /// A truth value.
+    pub fn truth(&self) -> Option<bool> {
+        match self.value {
+            Value::Bool(truth) => Some(*truth),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// A whole number in this range.
+    pub fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let Value::Number(number) = self.value else {
+            return self.expected("a whole number");
+        };
+        let in_range = number.as_u64().filter(|number| range.contains(number));
+        if in_range.is_none() {
+            let (least, most) = range.into_inner();
+            self.report(match most {
+                u64::MAX => format!("expected a whole number of at least {least}, found {number}"),
+                _ => format!("expected a whole number from {least} to {most}, found {number}"),
+            });
+        }
+        in_range
+    }
+
+    /// A duration: a whole number with a unit, `250ms`, `1s`, `2m` or `1h`.
+    pub fn duration(&self) -> Option<Duration> {
+        const FORM: &str = "write a whole number and a unit: \"250ms\", \"1s\", \"2m\", \"1h\"";
+        let Value::String(text) = self.value else {
+            self.report_with(
+                format!("expected a duration as text, found {}", kind(self.value)),
+                FORM,
+            );
+            return None;
+        };
+        let duration = parse_duration(text);
+        if duration.is_none() {
+            self.report_with(format!("`{text}` is not a duration"), FORM);
+        }
+        duration
+    }
+
+    /// One of these words; `what` they are goes into the error.
+    pub fn one_of<S: AsRef<str>>(&self, words: &[S], what: &str) -> Option<&'a str> {
+        let text = self.text()?;
+        if words.iter().any(|word| word.as_ref() == text) {
+            return Some(text);
+        }
+        let suggestion = did_you_mean(text, words.iter().map(AsRef::as_ref));
+        self.report_with(
+            format!("`{text}` is not {what}"),
+            suggestion.unwrap_or_else(|| match words {
+                [] => "there is none".to_owned(),
+                _ => format!("there is {}", quoted(words)),
+            }),
+        );
+        None
+    }
+
+    /// The node of an escaped name or of an index.
+    fn below(&self, token: &str, value: &'a Value) -> Node<'a> {
+        let mut pointer = String::with_capacity(self.pointer.len() + 1 + token.len());
+        pointer.push_str(&self.pointer);
+        pointer.push('/');
+        pointer.push_str(token);
+        Node { value, pointer, errors: self.errors }
+    }
+
+    fn expected<T>(&self, what: &str) -> Option<T> {
+        self.report(format!("expected {what}, found {}", kind(self.value)));
+        None
+    }
+
+    fn push(&self, error: ConfigError) {
+        self.errors.borrow_mut().push(error);
+    }
+}
+
+/// A table of a configuration.
+#[derive(Debug, Clone)]
+pub struct Table<'a> {
+    /// None where something else stood in its place, which was reported.
+    entries: Option<&'a Map<String, Value>>,
+    node: Node<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// The table itself, to report what is wrong with it as a whole.
+    pub fn node(&self) -> &Node<'a> {
+        &self.node
+    }
+
+    /// A field, where it is there.
+    pub fn get(&self, name: &str) -> Option<Node<'a>> {
+        self.entries?.get(name).map(|value| self.at(name, value))
+    }
+
+    /// A field that must be there.
+    pub fn need(&self, name: &str) -> Option<Node<'a>> {
+        let node = self.get(name);
+        if node.is_none() && self.entries.is_some() {
+            self.node.report(format!("`{name}` is missing"));
+        }
+        node
+    }
+
+    fn at(&self, name: &str, value: &'a Value) -> Node<'a> {
+        // Names that need it are rare, and there may be thousands of tables.
+        if name.contains(['~', '/']) {
+            self.node.below(&name.replace('~', "~0").replace('/', "~1"), value)
+        } else {
+            self.node.below(name, value)
+        }
+    }
+}
+
+/// The candidate that looks like a slip of the keyboard away from the word, as a question.
+pub fn did_you_mean<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
+    let distance = |candidate: &str| {
+        strsim::osa_distance(&word.to_ascii_lowercase(), &candidate.to_ascii_lowercase())
+    };
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        // A third of the word may be wrong; `tag` is not a slip of `app`.
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(3) / 3)
+        .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..unit].parse().ok()?;
+    let unit_ms = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(unit_ms).map(Duration::from_millis)
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+fn quoted<S: AsRef<str>>(words: &[S]) -> String {
+    words.iter().map(|word| format!("`{}`", word.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(json: &str, read: impl Fn(&Table<'_>)) -> Vec<(String, String, Option<String>)> {
+        let document = Document::parse(json).expect("valid JSON");
+        read(&document.table(&["a/b", "list", "limit"]));
+        let errors = document.finish(()).err().unwrap_or_default();
+        errors.into_iter().map(|e| (e.pointer, e.message, e.suggestion)).collect()
+    }
+
+    #[test]
+    fn what_is_not_json_is_one_error_about_the_whole() {
+        let errors = Document::parse("{").unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].pointer, "");
+        assert!(errors[0].message.starts_with("not JSON: "), "{}", errors[0].message);
+    }
+
+    #[test]
+    fn a_configuration_that_is_no_table_is_reported_once() {
+        let found = errors("[]", |table| {
+            assert!(table.need("limit").is_none());
+        });
+        assert_eq!(found, [(String::new(), "expected a table, found a list".to_owned(), None)]);
+    }
+
+    #[test]
+    fn pointers_are_escaped() {
+        let found = errors(r#"{"a/b": 1, "x~y": 2}"#, |table| {
+            table.get("a/b").expect("there").text();
+        });
+        let pointers: Vec<_> = found.iter().map(|(pointer, ..)| pointer.as_str()).collect();
+        assert_eq!(pointers, ["/x~0y", "/a~1b"]);
+    }
+
+    #[test]
+    fn durations_are_whole_numbers_with_a_unit() {
+        let duration = |ms| Some(Duration::from_millis(ms));
+        for (text, expected) in [
+            ("250ms", duration(250)),
+            ("0s", duration(0)),
+            ("1s", duration(1_000)),
+            ("2m", duration(120_000)),
+            ("1h", duration(3_600_000)),
+            ("", None),
+            ("1", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1 s", None),
+            ("1d", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(parse_duration(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_told_the_range() {
+        for (json, message) in [
+            ("0", "expected a whole number from 1 to 9, found 0"),
+            ("1.5", "expected a whole number from 1 to 9, found 1.5"),
+            ("-1", "expected a whole number from 1 to 9, found -1"),
+            ("\"1\"", "expected a whole number, found text"),
+        ] {
+            let found = errors(&format!(r#"{{"limit": {json}}}"#), |table| {
+                assert_eq!(table.get("limit").and_then(|node| node.integer(1..=9)), None);
+            });
+            assert_eq!(found, [("/limit".to_owned(), message.to_owned(), None)]);
+        }
+    }
+
+    #[test]
+    fn did_you_mean_finds_slips_and_nothing_else() {
+        for (word, meant) in [
+            ("servce", Some("service")),
+            ("Service", Some("service")),
+            ("pathprefix", Some("path_prefix")),
+            ("hsot", Some("host")),
+            ("upstream", None),
+            ("", None),
+        ] {
+            let meant = meant.map(|meant| format!("did you mean `{meant}`?"));
+            assert_eq!(did_you_mean(word, ["service", "path_prefix", "host"]), meant, "{word:?}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Forwards under a path that is not one: see `PATHS`, by `/evil/<name>`.
+
+use orchestrator_policy::{Decision, Request};
+
+const PATHS: [(&str, &str); 9] = [
+    ("empty", ""),
+    ("relative", "x"),
+    ("absolute", "http://evil.example/x"),
+    ("asterisk", "*"),
+    ("space", "/a b"),
+    ("crlf", "/a HTTP/1.1\r\nx-smuggled: 1\r\n\r\n"),
+    ("nul", "/a\0b"),
+    ("fragment", "/a#b"),
+    ("not-ascii", "/é"),
+];
+
+fn misbehave<'a>(request: &Request, service: &'a str) -> Decision<'a> {
+    let trick = orchestrator_guests::trick(request);
+    let path = PATHS.iter().find(|(name, _)| *name == trick).map_or("relative", |(_, path)| *path);
+    Decision::forward(service).path(path)
+}
+
+orchestrator_guests::hostile_routing!(misbehave);
