@@ -188,14 +188,16 @@ mod policy {
 
     #[tokio::test]
     async fn of_equal_paths_the_first_in_the_list_wins() {
-        routes(
-            r#"{ path_prefix = "/a", host = "one.test", service = "writer" },
-               { path_prefix = "/a", service = "research" },
-               { path_prefix = "/a", service = "backend" }"#,
+        let routed = routes(
+            r#"{ path_prefix = "/a", methods = ["GET"], service = "research" },
+               { path_prefix = "/a", service = "backend" },
+               { path_prefix = "/a", host = "one.test", service = "writer" }"#,
         )
-        .await
-        .expect(&[("GET /a", "research GET /a")])
         .await;
+        routed.expect(&[("GET /a", "research GET /a"), ("PUT /a", "backend PUT /a")]).await;
+        // A route for this host is more specific than one for any, wherever it stands.
+        let request = Request::get("/a").header("Host", "one.test");
+        assert_eq!(routed.reaches(request).await, "writer GET /a");
     }
 
     #[tokio::test]
@@ -228,6 +230,7 @@ mod policy {
         routed
             .expect(&[
                 ("GET /a", "writer GET /a"),
+                ("HEAD /a", "writer HEAD /a"),
                 ("PUT /a", "research PUT /a"),
                 ("DELETE /a", "405"),
                 ("DELETE /b", "404"),

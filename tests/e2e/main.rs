@@ -6,7 +6,9 @@
     reason = "a test has no caller to hand an error to: it fails here, with a backtrace"
 )]
 
+mod breaker;
 mod default_routes;
 mod harness;
 mod pages;
 mod proxying;
+mod retry;
