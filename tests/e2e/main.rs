@@ -6,9 +6,14 @@
     reason = "a test has no caller to hand an error to: it fails here, with a backtrace"
 )]
 
+mod balancing;
 mod breaker;
+mod cors;
 mod default_routes;
 mod harness;
+mod lifecycle;
+mod monitor;
 mod pages;
 mod proxying;
 mod retry;
+mod telemetry;
