@@ -77,13 +77,14 @@ async fn decide(
         return Refusal::BadRequest("this gateway is no tunnel for CONNECT".into()).into();
     }
 
-    let request = RequestFacts {
+    // Boxed, since it goes into the store of a policy's instance and back for each decision.
+    let request = Box::new(RequestFacts {
         client: exchange.connection.client,
         now_ms: record.arrived_ms(),
         seed: exchange.worker().random(),
         services: if snapshot.wants_services { snapshot.services.states() } else { Box::default() },
         head,
-    };
+    });
     let (request, routed) = route(exchange, request, record).await;
     match routed {
         Ok(Routed::To(target)) => {
@@ -99,7 +100,7 @@ async fn decide(
 /// Tries until an attempt succeeds, the judge says stop or a limit is reached.
 async fn attempts(
     exchange: &Exchange,
-    mut request: RequestFacts,
+    mut request: Box<RequestFacts>,
     target: Target,
     record: &mut Record,
 ) -> Outcome {

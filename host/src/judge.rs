@@ -26,13 +26,13 @@ pub(crate) enum Verdict {
 /// policy's instance owns it while it decides.
 pub(crate) async fn judge(
     exchange: &Exchange,
-    request: RequestFacts,
+    request: Box<RequestFacts>,
     target: &Target,
     attempt: &Attempt,
     number: u32,
     clock: &Clock<'_>,
     tried: &Tried,
-) -> (RequestFacts, Verdict) {
+) -> (Box<RequestFacts>, Verdict) {
     let snapshot = &exchange.snapshot;
     let Some(outcome) = attempt.outcome() else { return (request, Verdict::Stop) };
     let idempotent = is_idempotent(&request.head.method);
@@ -52,7 +52,7 @@ pub(crate) async fn judge(
     let services = &snapshot.services;
     let service = &services.all[target.service];
 
-    let failed = FailedAttempt {
+    let failed = Box::new(FailedAttempt {
         service: target.service,
         number,
         elapsed_ms: clock.elapsed(now).as_millis() as u64,
@@ -64,7 +64,7 @@ pub(crate) async fn judge(
         others_left: others_left(snapshot, target.service, tried),
         retry_after_ms: attempt.response_headers().and_then(retry_after_ms),
         headers: attempt.response_headers().cloned(),
-    };
+    });
     let began = std::time::Instant::now();
     let (request, verdict) = snapshot.retry.judge(request, failed).await;
     exchange.worker().decided(Kind::Retry, began.elapsed(), verdict.as_ref().err(), &snapshot.retry);

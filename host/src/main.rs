@@ -2,6 +2,10 @@
 
 mod cli;
 
+/// Many small, short-lived pieces a request: the system's allocator spends twice the time on them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

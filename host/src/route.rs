@@ -51,9 +51,9 @@ pub(crate) enum Routed {
 /// Asks the routing policy. A fault is logged and counted here; the caller only refuses.
 pub(crate) async fn route(
     exchange: &Exchange,
-    request: RequestFacts,
+    request: Box<RequestFacts>,
     record: &mut Record,
-) -> (RequestFacts, Result<Routed, Fault>) {
+) -> (Box<RequestFacts>, Result<Routed, Fault>) {
     let snapshot = &exchange.snapshot;
     let began = Instant::now();
     let (request, answer) = snapshot.routing.route(request).await;

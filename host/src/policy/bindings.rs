@@ -47,8 +47,8 @@ pub(super) enum Phase {
     /// Nothing: between calls.
     Idle,
     Configure,
-    Route(RequestFacts, Answer),
-    Judge(RequestFacts, FailedAttempt, RetryAnswer),
+    Route(Box<RequestFacts>, Answer),
+    Judge(Box<RequestFacts>, Box<FailedAttempt>, RetryAnswer),
 }
 
 /// How much of its time a call has used.

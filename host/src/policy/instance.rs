@@ -116,8 +116,8 @@ impl Warm {
     /// Asks a routing policy. The request comes back with the answer, which nobody has checked yet.
     pub async fn route(
         self: &Rc<Self>,
-        request: RequestFacts,
-    ) -> (RequestFacts, Result<Answer, Fault>) {
+        request: Box<RequestFacts>,
+    ) -> (Box<RequestFacts>, Result<Answer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Routing);
         match self.call(Phase::Route(request, Answer::default()), 0).await {
             (Phase::Route(request, answer), outcome) => (request, outcome.map(|()| answer)),
@@ -128,9 +128,9 @@ impl Warm {
     /// Asks a retry policy about a failed attempt.
     pub async fn judge(
         self: &Rc<Self>,
-        request: RequestFacts,
-        failed: FailedAttempt,
-    ) -> (RequestFacts, Result<RetryAnswer, Fault>) {
+        request: Box<RequestFacts>,
+        failed: Box<FailedAttempt>,
+    ) -> (Box<RequestFacts>, Result<RetryAnswer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Retry);
         let number = u64::from(failed.number);
         match self.call(Phase::Judge(request, failed, RetryAnswer::default()), number).await {
