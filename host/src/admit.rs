@@ -27,7 +27,7 @@ pub(crate) fn admit<'a>(
     tried: &Tried,
     random: u64,
 ) -> Result<(usize, Permit<'a>), Refused> {
-    let services = &**snapshot.services;
+    let services = &*snapshot.services;
     let endpoints = &services.all[service].endpoints;
     let (rules, now) = (&services.rules, services.now_ms());
     // One endpoint is the usual case, and nothing is to be chosen.
@@ -74,7 +74,7 @@ fn earlier(known: Option<Duration>, other: Duration) -> Option<Duration> {
 
 /// Endpoints of the service, beside those tried, that would admit an attempt now.
 pub(crate) fn others_left(snapshot: &Snapshot, service: usize, tried: &Tried) -> u32 {
-    let services = &**snapshot.services;
+    let services = &*snapshot.services;
     let (rules, now) = (&services.rules, services.now_ms());
     let endpoints = services.all[service].endpoints.iter().enumerate();
     endpoints

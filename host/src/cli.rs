@@ -20,11 +20,15 @@ const REFUSED: u8 = 2;
 ///
 /// Without a verb it serves.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   orchestrator demo                          see it work, with three stand-in services
   orchestrator --config gateway.toml         serve
-  orchestrator check --config gateway.toml   is this configuration good?")]
+  orchestrator check --config gateway.toml   is this configuration good?"
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Option<Verb>,

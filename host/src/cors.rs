@@ -24,7 +24,7 @@ mod tests;
 
 /// The rules of `[cors]`, prepared: no request formats anything.
 #[derive(Debug, Clone)]
-pub struct Cors {
+pub(crate) struct Cors {
     origins: Origins,
     methods: Listed,
     headers: Listed,
@@ -54,7 +54,7 @@ enum Listed {
 }
 
 impl Cors {
-    pub fn new(config: &config::Cors) -> Self {
+    pub(crate) fn new(config: &config::Cors) -> Self {
         let any = config.allow_origins.iter().any(|origin| origin == "*");
         let origins = if config.allow_origins.is_empty() {
             Origins::Unmanaged
@@ -80,7 +80,7 @@ impl Cors {
     /// The headers of the answer (204, without a body) to a preflight: an `OPTIONS` that has
     /// `Origin` and `Access-Control-Request-Method`. `None`: this is none, or the services' to
     /// answer.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
+    pub(crate) fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<HeaderMap> {
         if method != Method::OPTIONS || matches!(self.origins, Origins::Unmanaged) {
             return None;
         }
@@ -110,7 +110,7 @@ impl Cors {
     }
 
     /// Puts the gateway's answer to `origin` into a response, in place of the service's own.
-    pub fn apply(&self, origin: Option<&HeaderValue>, response: &mut HeaderMap) {
+    pub(crate) fn apply(&self, origin: Option<&HeaderValue>, response: &mut HeaderMap) {
         if matches!(self.origins, Origins::Unmanaged) {
             return;
         }

@@ -57,11 +57,7 @@ pub(crate) async fn exchange(
     respond::respond(&exchange, client, outcome, record)
 }
 
-async fn decide(
-    exchange: &Exchange,
-    head: http::request::Parts,
-    record: &mut Record,
-) -> Outcome {
+async fn decide(exchange: &Exchange, head: http::request::Parts, record: &mut Record) -> Outcome {
     let snapshot = &exchange.snapshot;
     if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
         return Refusal::BadRequest(reason.to_string()).into();
@@ -156,12 +152,9 @@ async fn attempts(
 
 fn outcome_of(attempt: Attempt, target: Target) -> Outcome {
     match attempt.ended {
-        Ended::Response { response, lease, in_flight } => Outcome::Upstream {
-            response,
-            lease,
-            in_flight,
-            edits: target.response_edits,
-        },
+        Ended::Response { response, lease, in_flight } => {
+            Outcome::Upstream { response, lease, in_flight, edits: target.response_edits }
+        }
         Ended::Failed(failure) => Refusal::Failed { service: target.service, failure }.into(),
     }
 }

@@ -31,9 +31,14 @@ pub(crate) struct Attempt {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(crate) enum Ended {
     /// A response's head came; its body may still be on the way.
-    Response { response: Response<Incoming>, lease: Lease, in_flight: InFlight },
+    Response {
+        response: Response<Incoming>,
+        lease: Lease,
+        in_flight: InFlight,
+    },
     Failed(Failure),
 }
 
@@ -202,7 +207,11 @@ impl<'a> Clock<'a> {
     }
 
     /// The future's output, unless the attempt's time is over first.
-    async fn bound<T>(&self, began: Instant, future: impl Future<Output = T>) -> Result<T, Failure> {
+    async fn bound<T>(
+        &self,
+        began: Instant,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         let mut future = pin!(future);
         std::future::poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {

@@ -65,9 +65,8 @@ impl Gateway {
         let admin_listener = bind(config.admin.listen, false)
             .and_then(|socket| tokio::net::TcpListener::from_std(socket.into()))
             .map_err(listening("admin.listen", config.admin.listen))?;
-        let admin = admin_listener
-            .local_addr()
-            .map_err(listening("admin.listen", config.admin.listen))?;
+        let admin =
+            admin_listener.local_addr().map_err(listening("admin.listen", config.admin.listen))?;
 
         let policies = Policies::load(&config, source)?;
         let services = Services::new(&config);

@@ -17,7 +17,7 @@ use http::{Uri, Version};
 #[cfg(test)]
 mod tests;
 
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -25,21 +25,21 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// What the gateway tells an endpoint about a request. The values are made once (per connection,
 /// per endpoint, per request); to copy one is to count a reference.
 #[derive(Debug, Clone, Copy)]
-pub struct Hop<'a> {
+pub(crate) struct Hop<'a> {
     /// The client's address, from [`client_value`].
-    pub client: &'a HeaderValue,
+    pub(crate) client: &'a HeaderValue,
     /// The host that the client asked for: see [`valid_host`]. None from HTTP/1.0 clients.
-    pub client_host: Option<&'a HeaderValue>,
+    pub(crate) client_host: Option<&'a HeaderValue>,
     /// The HTTP version that the client spoke.
-    pub version: Version,
-    pub request_id: &'a HeaderValue,
+    pub(crate) version: Version,
+    pub(crate) request_id: &'a HeaderValue,
     /// The `Host` that the endpoint gets.
-    pub host: &'a HeaderValue,
+    pub(crate) host: &'a HeaderValue,
 }
 
 /// Why a request does not say which host it is for. Its words are for the client, with a 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HostError {
+pub(crate) enum HostError {
     #[error("the request has no Host header (RFC 9112 section 3.2)")]
     Missing,
     #[error("the request has more than one Host header (RFC 9112 section 3.2)")]
@@ -56,7 +56,7 @@ pub enum HostError {
 /// Of a target in absolute form the host counts, and the header's does not, though it must be there
 /// and be right. A host is a DNS name (underscores pass) or an IP address; what else RFC 3986 would
 /// allow, such as user information and percent-encoding, has only been seen in attacks.
-pub fn valid_host<'a>(
+pub(crate) fn valid_host<'a>(
     version: Version,
     headers: &'a HeaderMap,
     uri: &'a Uri,
@@ -80,7 +80,7 @@ pub fn valid_host<'a>(
 }
 
 /// A client's address as [`Hop`] wants it: once per connection.
-pub fn client_value(client: IpAddr) -> HeaderValue {
+pub(crate) fn client_value(client: IpAddr) -> HeaderValue {
     // A dual-stack listener sees IPv4 clients as ::ffff:192.0.2.1.
     HeaderValue::try_from(client.to_canonical().to_string()).expect("an address is ASCII")
 }
@@ -88,7 +88,7 @@ pub fn client_value(client: IpAddr) -> HeaderValue {
 /// Rewrites a request's head for an endpoint. The policy's own edits come after.
 ///
 /// What clients say about forwarding is replaced: without a trusted proxy in front it is hearsay.
-pub fn to_upstream(headers: &mut HeaderMap, hop: &Hop<'_>) {
+pub(crate) fn to_upstream(headers: &mut HeaderMap, hop: &Hop<'_>) {
     strip_hop_by_hop(headers);
     strip_forwarding(headers);
     // The gateway's server has answered it: hyper sends `100 Continue` when the body is asked for.
@@ -104,7 +104,7 @@ pub fn to_upstream(headers: &mut HeaderMap, hop: &Hop<'_>) {
 }
 
 /// Rewrites a response's head for the client. `version` is what the endpoint spoke.
-pub fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, version: Version) {
+pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, version: Version) {
     strip_hop_by_hop(headers);
     headers.append(VIA, via(version));
     headers.insert(X_REQUEST_ID, request_id.clone());
@@ -112,7 +112,7 @@ pub fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, version: Ver
 
 /// Removes what is meant for one connection only: the headers that `Connection` names, and those
 /// that are so by definition (RFC 9110 section 7.6.1).
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     // What most messages take: one look at each name, no search, no allocation.
     if !headers.keys().any(is_hop_by_hop) {
         return;
@@ -134,7 +134,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Whether a header is the host's own: a policy may not set or remove it, in requests or responses.
 /// Such are framing, hop-by-hop and forwarding headers, and those that the gateway writes itself.
-pub fn is_host_owned(name: &HeaderName) -> bool {
+pub(crate) fn is_host_owned(name: &HeaderName) -> bool {
     is_hop_by_hop(name)
         || is_forwarding(name)
         || matches!(

@@ -67,7 +67,12 @@ pub(crate) async fn judge(
     });
     let began = std::time::Instant::now();
     let (request, verdict) = snapshot.retry.judge(request, failed).await;
-    exchange.worker().decided(Kind::Retry, began.elapsed(), verdict.as_ref().err(), &snapshot.retry);
+    exchange.worker().decided(
+        Kind::Retry,
+        began.elapsed(),
+        verdict.as_ref().err(),
+        &snapshot.retry,
+    );
     // A judge that fails means stop: the client gets what the attempt came to.
     let Ok(verdict) = verdict else { return (request, Verdict::Stop) };
     let Some(delay_ms) = verdict.again_after_ms else { return (request, Verdict::Stop) };

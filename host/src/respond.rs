@@ -29,7 +29,12 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// A service answered.
-    Upstream { response: Response<Incoming>, lease: Lease, in_flight: InFlight, edits: Vec<Edit> },
+    Upstream {
+        response: Response<Incoming>,
+        lease: Lease,
+        in_flight: InFlight,
+        edits: Vec<Edit>,
+    },
     /// The routing policy answered.
     Policy(PolicyAnswer),
     /// One of the gateway's own pages.
@@ -52,8 +57,14 @@ pub(crate) enum Refusal {
     NoPage(String),
     /// No policy could decide.
     PolicyFault,
-    CircuitOpen { service: usize, retry_in: Duration },
-    Failed { service: usize, failure: Failure },
+    CircuitOpen {
+        service: usize,
+        retry_in: Duration,
+    },
+    Failed {
+        service: usize,
+        failure: Failure,
+    },
     /// The control thread did not answer in time.
     NoHealth,
 }

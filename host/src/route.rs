@@ -148,9 +148,10 @@ fn checked_edit(name: &str, value: Option<Vec<u8>>) -> Result<Edit, String> {
     if headers::is_host_owned(&checked) {
         return Err(format!("the header `{checked}` belongs to the gateway"));
     }
-    let value = value
-        .map(|value| HeaderValue::from_maybe_shared(Bytes::from(value)))
-        .transpose()
-        .map_err(|_| format!("the value for `{checked}` has a byte that no header may have"))?;
+    let value =
+        value
+            .map(|value| HeaderValue::from_maybe_shared(Bytes::from(value)))
+            .transpose()
+            .map_err(|_| format!("the value for `{checked}` has a byte that no header may have"))?;
     Ok((checked, value))
 }

@@ -1,4 +1,6 @@
-//! What the gateway tells about its work: metrics and the access log.
+//! What the gateway tells about itself: a line for each request, and counters.
+//!
+//! `record.rs` collects what happens to one request and hands it to the other two when it has ended.
 
 pub(crate) mod access;
 pub mod metrics;

@@ -8,6 +8,7 @@ pub(crate) mod pool;
 pub(crate) mod resolve;
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -224,17 +225,38 @@ fn health_of<'a>(
     }
 }
 
+/// A worker's own handle to the services. A request's copies of it count within the worker; those of
+/// an `Arc` would have all workers write to one cache line.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalServices(Rc<SharedServices>);
+
+#[derive(Debug)]
+struct SharedServices(Arc<Services>);
+
+impl LocalServices {
+    pub(crate) fn new(services: Arc<Services>) -> LocalServices {
+        LocalServices(Rc::new(SharedServices(services)))
+    }
+}
+
+impl Deref for LocalServices {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.0.0
+    }
+}
+
 /// A request under way at an endpoint, for the balancer: from the attempt to the body's end.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    /// Within an `Rc`, so that taking a copy for each request touches nothing that is shared.
-    services: Rc<Arc<Services>>,
+    services: LocalServices,
     service: usize,
     endpoint: usize,
 }
 
 impl InFlight {
-    pub(crate) fn begin(services: &Rc<Arc<Services>>, service: usize, endpoint: usize) -> InFlight {
+    pub(crate) fn begin(services: &LocalServices, service: usize, endpoint: usize) -> InFlight {
         services.all[service].endpoints[endpoint].in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight { services: services.clone(), service, endpoint }
     }

@@ -34,8 +34,8 @@ use crate::telemetry::access::{Line, Producer};
 use crate::telemetry::metrics::{
     AttemptResult, Cause, Counters, FaultReason, RetryReason, RetryRefusal,
 };
-use crate::upstream::Services;
 use crate::upstream::pool::Pool;
+use crate::upstream::{LocalServices, Services};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -79,8 +79,7 @@ pub(crate) struct Startup {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) config: Arc<Config>,
-    /// Within an `Rc`, so that a request's copy touches nothing that workers share.
-    pub(crate) services: Rc<Arc<Services>>,
+    pub(crate) services: LocalServices,
     pub(crate) routing: Rc<Warm>,
     pub(crate) retry: Rc<Warm>,
     pub(crate) cors: Cors,
@@ -179,7 +178,7 @@ async fn snapshot(
         cors: Cors::new(&config.cors),
         routing: warm(routing).await?,
         retry: warm(retry).await?,
-        services: Rc::new(services),
+        services: LocalServices::new(services),
         config,
         wants_services,
     })

@@ -142,7 +142,11 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
     const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
     let refuse = |text: String| Err(LoadError::NotAComponent(text));
     match bytes.strip_prefix(WASM) {
-        None => return refuse("this is not a WebAssembly file: it does not begin with `\\0asm`".into()),
+        None => {
+            return refuse(
+                "this is not a WebAssembly file: it does not begin with `\\0asm`".into(),
+            );
+        }
         Some(rest) if rest.starts_with(CORE_MODULE) => {
             return refuse(
                 "this is a core module, not a component: compile it for `wasm32-wasip2`".into(),
@@ -288,7 +292,7 @@ fn export(
     interface: &str,
     function: &str,
 ) -> Result<ComponentExportIndex, LoadError> {
-    let instance = component.get_export_index(None, &format!("{PACKAGE}{interface}@{OFFERED}"));
+    let instance = component.get_export_index(None, format!("{PACKAGE}{interface}@{OFFERED}"));
     instance.and_then(|instance| component.get_export_index(Some(&instance), function)).ok_or_else(
         || LoadError::Contract(format!("it does not export `{PACKAGE}{interface}#{function}`")),
     )

@@ -44,9 +44,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> Result<()> {
     let mut poll = linker.instance(POLL)?;
     type Waitable = Resource<wasmtime_wasi::p2::DynPollable>;
     poll.func_wrap("poll", |_, _: (Vec<Waitable>,)| -> Result<(Vec<u32>,)> { Err(waiting()) })?;
-    poll.func_wrap("[method]pollable.block", |_, _: (Waitable,)| -> Result<()> {
-        Err(waiting())
-    })?;
+    poll.func_wrap("[method]pollable.block", |_, _: (Waitable,)| -> Result<()> { Err(waiting()) })?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::forward::Failure;
 use crate::respond::Refusal;
 use crate::telemetry::access::Line;
 use crate::telemetry::metrics::Served;
-use crate::upstream::Services;
+use crate::upstream::LocalServices;
 use crate::worker::Connection;
 
 /// Why an exchange ended.
@@ -32,7 +32,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Record {
     connection: Rc<Connection>,
-    services: Rc<std::sync::Arc<Services>>,
+    services: LocalServices,
     arrived: SystemTime,
     started: Instant,
     request_id: http::HeaderValue,

@@ -1,0 +1,159 @@
+//! What is in a line of the access log: one JSON object, its keys always the same and in one order.
+//!
+//! This runs for every request and allocates nothing once its buffer has grown.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The last second of the year 9999, where RFC 3339 ends.
+const SECOND_MAX: u64 = 253_402_300_799;
+
+/// The length of `2026-01-31T12:00:00`.
+const STAMP_BYTES: usize = 19;
+
+/// What the log says about one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Line<'a> {
+    /// `time`, RFC 3339 in UTC with milliseconds.
+    pub(crate) arrived: SystemTime,
+    pub(crate) request_id: &'a str,
+    pub(crate) client: IpAddr,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) status: u16,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// `duration_ms`, with microseconds behind the point.
+    pub(crate) duration: Duration,
+    pub(crate) service: Option<&'a str>,
+    pub(crate) endpoint: Option<&'a str>,
+    pub(crate) route: Option<&'a str>,
+    pub(crate) attempts: u32,
+    /// `decision_us`, with nanoseconds behind the point: what the routing policy took.
+    pub(crate) decision: Option<Duration>,
+    /// How it ended, in a word.
+    pub(crate) why: &'static str,
+}
+
+/// Writes lines, each over the last.
+#[derive(Debug, Default)]
+pub(super) struct Format {
+    line: Vec<u8>,
+    /// The second that `stamp` shows. Most lines are of the same second as the one before.
+    second: u64,
+    stamp: Vec<u8>,
+}
+
+impl Format {
+    /// The bytes of a line, its newline included.
+    pub(super) fn line(&mut self, line: &Line<'_>) -> &[u8] {
+        let since_epoch = line.arrived.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.stamp_of(since_epoch.as_secs());
+        let out = &mut self.line;
+        out.clear();
+        out.extend_from_slice(b"{\"time\":\"");
+        out.extend_from_slice(&self.stamp);
+        put_thousandths(out, since_epoch.subsec_millis());
+        out.extend_from_slice(b"Z\",\"request_id\":");
+        put_text(out, line.request_id);
+        out.extend_from_slice(b",\"client\":\"");
+        write!(out, "{}", line.client).expect("a vector takes all");
+        out.extend_from_slice(b"\",\"method\":");
+        put_text(out, line.method);
+        out.extend_from_slice(b",\"path\":");
+        put_text(out, line.path);
+        out.extend_from_slice(b",\"query\":");
+        put_text_or_null(out, line.query);
+        out.extend_from_slice(b",\"status\":");
+        put_number(out, line.status.into());
+        out.extend_from_slice(b",\"bytes_in\":");
+        put_number(out, line.bytes_in);
+        out.extend_from_slice(b",\"bytes_out\":");
+        put_number(out, line.bytes_out);
+        out.extend_from_slice(b",\"duration_ms\":");
+        put_fraction(out, line.duration.as_micros());
+        out.extend_from_slice(b",\"service\":");
+        put_text_or_null(out, line.service);
+        out.extend_from_slice(b",\"endpoint\":");
+        put_text_or_null(out, line.endpoint);
+        out.extend_from_slice(b",\"route\":");
+        put_text_or_null(out, line.route);
+        out.extend_from_slice(b",\"attempts\":");
+        put_number(out, line.attempts.into());
+        out.extend_from_slice(b",\"decision_us\":");
+        match line.decision {
+            Some(took) => put_fraction(out, took.as_nanos()),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"why\":");
+        put_text(out, line.why);
+        out.extend_from_slice(b"}\n");
+        out
+    }
+
+    fn stamp_of(&mut self, second: u64) {
+        if second == self.second && !self.stamp.is_empty() {
+            return;
+        }
+        // `humantime` panics beyond.
+        let time = UNIX_EPOCH + Duration::from_secs(second.min(SECOND_MAX));
+        self.second = second;
+        self.stamp.clear();
+        write!(self.stamp, "{}", humantime::format_rfc3339_seconds(time))
+            .expect("a vector takes all");
+        self.stamp.truncate(STAMP_BYTES);
+    }
+}
+
+fn put_text_or_null(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => put_text(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// A JSON string (RFC 8259 section 7): quotes, backslashes and control characters are escaped.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            byte => write!(out, "\\u{byte:04x}").expect("a vector takes all"),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    // As many digits as u64::MAX has.
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// A thousandth of a number, exactly: 1234 is `1.234`.
+fn put_fraction(out: &mut Vec<u8>, thousandths: u128) {
+    let thousandths = u64::try_from(thousandths).unwrap_or(u64::MAX);
+    put_number(out, thousandths / 1000);
+    put_thousandths(out, (thousandths % 1000) as u32);
+}
+
+/// Three digits behind a point.
+fn put_thousandths(out: &mut Vec<u8>, number: u32) {
+    let digit = |ten: u32| b'0' + (number / ten % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
+}
