@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, eventually, service};
+use orchestrator_tests::{
+    Answer, Client, EVERYTHING_TO_WRITER, Gate, Gateway, Request, Upstream, eventually, service,
+};
 
 /// One attempt a request, so that each request is one fault.
 const ONE_ATTEMPT: &str = "policy.retry.config.attempts = 1";
@@ -218,10 +220,9 @@ mod open {
         let (failing, fine) = (Upstream::start().await, Upstream::start().await);
         failing.answer_checks([Answer::status(503)]);
         let lines = [service("writer", [&failing]), service("research", [&fine])].join("\n");
-        let routes =
-            r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
         let gateway =
-            Gateway::start(format!("{lines}\n{routes}\nhealth.interval = \"50ms\"")).await;
+            Gateway::start(format!("{lines}\n{EVERYTHING_TO_WRITER}\nhealth.interval = \"50ms\""))
+                .await;
         gateway.status_of("writer", |it| it["circuit_state"] == "open").await;
         let (checked, others) = (failing.checks().len(), fine.checks().len());
         // The other service's checks are the clock.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use orchestrator_tests::{Answer, Gateway, Upstream, eventually, service};
+use orchestrator_tests::{Answer, EVERYTHING_TO_WRITER, Gateway, Upstream, eventually, service};
 
 const OFTEN: &str = r#"health.interval = "50ms""#;
 
@@ -22,8 +22,8 @@ async fn begin_at_start_and_go_on_once_per_process() {
 async fn do_not_wait_for_an_interval_at_start() {
     let (writer, research) = (Upstream::start().await, Upstream::start().await);
     let lines = [service("writer", [&writer]), service("research", [&research])].join("\n");
-    let routes = r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
-    let _gateway = Gateway::start(format!("{lines}\n{routes}\nhealth.interval = \"1h\"")).await;
+    let _gateway =
+        Gateway::start(format!("{lines}\n{EVERYTHING_TO_WRITER}\nhealth.interval = \"1h\"")).await;
     writer.checked(1).await;
     research.checked(1).await;
 }
@@ -118,8 +118,7 @@ async fn of_one_service_do_not_wait_for_those_of_another() {
     let (hanging, fine) = (Upstream::start().await, Upstream::start().await);
     hanging.answer_checks([Answer::hang()]);
     let lines = [service("writer", [&hanging]), service("research", [&fine]), OFTEN.into()];
-    let routes = r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
-    let gateway = Gateway::start(format!("{}\n{routes}", lines.join("\n"))).await;
+    let gateway = Gateway::start(format!("{}\n{EVERYTHING_TO_WRITER}", lines.join("\n"))).await;
     fine.checked(5).await;
     assert_eq!(hanging.checks().len(), 1);
     let times = eventually("a later check", async || {

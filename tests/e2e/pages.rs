@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use orchestrator_tests::{
-    Answer, Client, Gate, Gateway, Request, Upstream, eventually, service, within,
+    Answer, Client, EVERYTHING_TO_WRITER, Gate, Gateway, Request, Upstream, eventually, service,
+    within,
 };
 use serde_json::{Value, json};
 
@@ -28,6 +29,7 @@ impl Three {
             service("writer", [&self.writer]),
             service("research", [&self.research]),
             service("backend", [&self.backend]),
+            EVERYTHING_TO_WRITER.into(),
         ]
         .join("\n")
     }
@@ -156,7 +158,9 @@ mod health {
     #[tokio::test]
     async fn is_degraded_when_all_fail() {
         let (one, two) = (Upstream::down(), Upstream::down());
-        let lines = [service("writer", [&one]), service("research", [&two])].join("\n");
+        let lines =
+            [service("writer", [&one]), service("research", [&two]), EVERYTHING_TO_WRITER.into()]
+                .join("\n");
         let reply = Gateway::start(lines).await.get("/health").await;
         assert_eq!(reply.status(), 200);
         assert_eq!(reply.json()["overall"], "degraded");

@@ -204,7 +204,8 @@ pub fn service<'a>(name: &str, endpoints: impl IntoIterator<Item = &'a crate::Up
     format!("services.{name}.endpoints = {urls:?}")
 }
 
-const EVERYTHING_TO_WRITER: &str =
+/// The one route of tests that are about something else.
+pub const EVERYTHING_TO_WRITER: &str =
     r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
 
 /// The defaults come first: behind a test's tables, dotted keys would belong to the last of them.

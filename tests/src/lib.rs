@@ -21,6 +21,6 @@ pub mod wait;
 pub mod wire;
 
 pub use client::{Client, Reply, Request};
-pub use gateway::{Gateway, component, run, service, toml_path};
+pub use gateway::{EVERYTHING_TO_WRITER, Gateway, component, run, service, toml_path};
 pub use upstream::{Answer, Gate, Upstream};
 pub use wait::{DEADLINE, eventually, within};
