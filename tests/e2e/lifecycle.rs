@@ -1,0 +1,185 @@
+//! How the gateway starts, and how it ends without losing a request.
+
+use std::time::{Duration, Instant};
+
+use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, eventually, service};
+use tokio::net::TcpStream;
+
+/// Waits until nobody listens there any more.
+async fn until_refused(gateway: &Gateway) {
+    eventually("the listener to be closed", async || {
+        TcpStream::connect(gateway.listen).await.is_err().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_gateway_ends_at_once_with_0() {
+    for workers in [1, 2] {
+        let writer = Upstream::start().await;
+        let mut gateway = Gateway::before([&writer], format!("server.workers = {workers}")).await;
+        assert_eq!(gateway.get("/x").await.status(), 200);
+        let begun = Instant::now();
+        gateway.terminate();
+        assert_eq!(gateway.exit().await.code(), Some(0));
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_request_under_way_finish() {
+    let gate = Gate::new();
+    let writer = Upstream::answering([Answer::ok("finished").behind(&gate)]).await;
+    let mut gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.begin(&Request::get("/x")).await;
+    writer.received(|_| true).await;
+    gateway.terminate();
+    until_refused(&gateway).await;
+    gate.open();
+    let reply = client.reply().await;
+    assert_eq!(reply.text(), "finished");
+    assert_eq!(reply.header("connection").as_deref(), Some("close"));
+    client.ended().await;
+    gateway.access_of(&reply).await;
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_lets_bodies_under_way_finish() {
+    let gate = Gate::new();
+    let download = Answer::bytes("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+        .then_wait(&gate)
+        .then_send("more");
+    let writer = Upstream::answering([download]).await;
+    let mut gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.begin(&Request::get("/x")).await;
+    client.head().await;
+    gateway.terminate();
+    until_refused(&gateway).await;
+    gate.open();
+    assert_eq!(client.wire.exactly(8).await.unwrap(), b"halfmore");
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_closes_idle_connections() {
+    let writer = Upstream::start().await;
+    let mut gateway = Gateway::before([&writer], "").await;
+    let mut idle: Vec<Client> = Vec::new();
+    for _ in 0..5 {
+        let mut client = gateway.connect().await;
+        assert_eq!(client.call(Request::get("/x")).await.status(), 200);
+        idle.push(client);
+    }
+    // And one that never asked for anything.
+    idle.push(gateway.connect().await);
+    gateway.terminate();
+    for client in &mut idle {
+        client.ended().await;
+    }
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn draining_makes_it_not_ready_while_it_lives() {
+    let gate = Gate::new();
+    let writer = Upstream::answering([Answer::ok("finished").behind(&gate)]).await;
+    let mut gateway = Gateway::before([&writer], "").await;
+    assert_eq!(gateway.admin_get("/readyz").await.status(), 200);
+    let mut client = gateway.connect().await;
+    client.begin(&Request::get("/x")).await;
+    writer.received(|_| true).await;
+    gateway.terminate();
+    until_refused(&gateway).await;
+    assert_eq!(gateway.admin_get("/readyz").await.status(), 503);
+    assert_eq!(gateway.admin_get("/livez").await.status(), 200);
+    gate.open();
+    client.reply().await;
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_drain_ends_with_its_timeout() {
+    let writer = Upstream::answering([Answer::hang()]).await;
+    let mut gateway = Gateway::before([&writer], r#"server.drain_timeout = "300ms""#).await;
+    let mut client = gateway.connect().await;
+    client.begin(&Request::get("/x")).await;
+    let id = writer.received(|_| true).await.header("x-request-id").unwrap();
+    let begun = Instant::now();
+    gateway.terminate();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(5), "{took:?}");
+    // The client sees an end, not a response that was never made; and the log has the request.
+    assert!(!matches!(client.wire.head().await, Ok(Some(head)) if head.status() == 200));
+    gateway.access_line(|line| line["request_id"] == id.as_str()).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_drain() {
+    let writer = Upstream::answering([Answer::hang()]).await;
+    let mut gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.begin(&Request::get("/x")).await;
+    writer.received(|_| true).await;
+    gateway.terminate();
+    until_refused(&gateway).await;
+    gateway.terminate();
+    assert_ne!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_not_shared_in_silence() {
+    let writer = Upstream::start().await;
+    let first = Gateway::before([&writer], "").await;
+    for (key, address) in [("server.listen", first.listen), ("admin.listen", first.admin)] {
+        let other = if key == "server.listen" { "admin.listen" } else { "server.listen" };
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("gateway.toml");
+        let config = format!(
+            "{key} = \"{address}\"\n{other} = \"127.0.0.1:0\"\n{}\n\
+             policy.routing.config.routes = [{{ path_prefix = \"/\", service = \"writer\" }}]\n",
+            service("writer", [&writer])
+        );
+        std::fs::write(&file, config).unwrap();
+        let ran = orchestrator_tests::run(["serve", "--config", file.to_str().unwrap()]).await;
+        assert_ne!(ran.code, 0);
+        assert!(ran.stderr.contains(&address.to_string()), "{}", ran.stderr);
+        assert!(ran.stderr.contains(key), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    }
+    for _ in 0..20 {
+        assert_eq!(first.get("/x").await.status(), 200, "the first goes on alone");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_whose_services_are_down_starts_and_waits_for_them() {
+    let mut writer = Upstream::down();
+    let gateway = Gateway::before([&writer], "breaker.open_for = \"100ms\"").await;
+    gateway.get("/x").await.problem(503);
+    writer.up();
+    eventually("the service to be found", async || {
+        (gateway.get("/x").await.status() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn several_workers_serve_one_port() {
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], "server.workers = 4").await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(gateway.connect().await);
+    }
+    for client in &mut clients {
+        assert_eq!(client.call(Request::get("/x")).await.status(), 200);
+    }
+    // Each worker keeps its own idle connections, so that more than one was needed.
+    let used: std::collections::HashSet<_> =
+        writer.requests().iter().map(|request| request.connection).collect();
+    assert!((2..=4).contains(&used.len()), "{} connections to the service", used.len());
+}

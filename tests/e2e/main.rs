@@ -1,0 +1,19 @@
+//! What the gateway promises, seen from outside: its own process, real sockets, real components.
+//! Each module is a chapter; beside each promise stands the failure that belongs to it.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test has no caller to hand an error to: it fails here, with a backtrace"
+)]
+
+mod balancing;
+mod breaker;
+mod cors;
+mod default_routes;
+mod harness;
+mod lifecycle;
+mod monitor;
+mod pages;
+mod proxying;
+mod retry;
+mod telemetry;

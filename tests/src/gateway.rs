@@ -1,0 +1,264 @@
+//! The gateway as a process of its own: the built binary, on free ports, with a test's configuration.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::client::{Client, Reply, Request};
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::wait::{eventually, within};
+
+/// What a test need not say, a line each. A test that sets a key, or one below it, replaces the line.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("server.listen", r#""127.0.0.1:0""#),
+    ("server.workers", "1"),
+    ("admin.listen", r#""127.0.0.1:0""#),
+    ("policy.retry.config.attempts", "3"),
+    ("policy.retry.config.delay", r#""20ms""#),
+];
+
+/// A running gateway. Dropped, it is killed; and where the test fails, its log is shown.
+#[derive(Debug)]
+pub struct Gateway {
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+    /// What it logs on stderr.
+    pub log: Log,
+    /// Its access log: stdout.
+    pub access: Log,
+    pid: Pid,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts with these lines of TOML, each with its full key (`proxy.attempt_timeout = "1s"`),
+    /// and waits until it is ready.
+    pub async fn start(lines: impl AsRef<str>) -> Self {
+        Self::start_exactly(&with_defaults(lines.as_ref())).await
+    }
+
+    /// The same in front of one service, `writer`, that gets every request: routes of the least
+    /// kind, for tests of something else.
+    pub async fn before<'a>(
+        endpoints: impl IntoIterator<Item = &'a crate::Upstream>,
+        lines: impl AsRef<str>,
+    ) -> Self {
+        let writer = service("writer", endpoints);
+        Self::start(format!("{writer}\n{EVERYTHING_TO_WRITER}\n{}", lines.as_ref())).await
+    }
+
+    /// The same with exactly this configuration file.
+    pub async fn start_exactly(config: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("orchestrator.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut child = command()
+            .args(["serve", "--config"])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+        let log = Log::of(child.stderr.take().unwrap());
+        let access = Log::of(child.stdout.take().unwrap());
+        let ready = eventually("the gateway to be ready", async || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("the gateway ended ({status}):\n{log:?}\nits configuration was:\n{config}");
+            }
+            log.lines()
+                .into_iter()
+                .find(|line| line.contains("ready") && field(line, "listen").is_some())
+        })
+        .await;
+        let address = |name| field(&ready, name).unwrap().parse().unwrap();
+        let (listen, admin) = (address("listen"), address("admin"));
+        Self { listen, admin, log, access, pid, child, _folder: folder }
+    }
+
+    /// A connection to the public listener.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.listen).await
+    }
+
+    /// One request over a connection of its own.
+    pub async fn call(&self, request: Request) -> Reply {
+        self.connect().await.call(request).await
+    }
+
+    pub async fn get(&self, target: &str) -> Reply {
+        self.call(Request::get(target)).await
+    }
+
+    /// One request to the admin listener.
+    pub async fn admin_get(&self, target: &str) -> Reply {
+        Client::connect(self.admin).await.call(Request::get(target)).await
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        let reply = self.admin_get("/metrics").await;
+        assert_eq!(reply.status(), 200);
+        Metrics(reply.text())
+    }
+
+    /// Waits until a metric reaches a value.
+    pub async fn metric_reaches(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        eventually(format!("{name}{labels:?} to be {value}"), async || {
+            (self.metrics().await.sum(name, labels) >= value).then_some(())
+        })
+        .await;
+    }
+
+    /// What `/health/status/{service}` says, as soon as `wanted` is true of it.
+    pub async fn status_of(&self, service: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(format!("{service} to have a certain status"), async || {
+            Some(self.get(&format!("/health/status/{service}")).await.json()).filter(&wanted)
+        })
+        .await
+    }
+
+    /// The first line of the access log for which `wanted` is true.
+    pub async fn access_line(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let line = self.access.wait_for("a line of the access log", |line| {
+            serde_json::from_str(line).is_ok_and(|line| wanted(&line))
+        });
+        serde_json::from_str(&line.await).unwrap()
+    }
+
+    /// The line of the access log for the request that this answers.
+    pub async fn access_of(&self, reply: &Reply) -> Value {
+        let id = reply.header("x-request-id").expect("a response without X-Request-Id");
+        self.access_line(|line| line["request_id"] == id.as_str()).await
+    }
+
+    /// The memory it holds, in bytes.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn terminate(&self) {
+        kill_process(self.pid, Signal::TERM).unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub async fn exit(&mut self) -> ExitStatus {
+        within("the gateway to end", self.child.wait()).await.unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            #[allow(clippy::print_stderr, reason = "only this macro is shown with the failed test")]
+            {
+                eprintln!("--- the gateway's log\n{:?}", self.log);
+                eprintln!("--- its access log\n{:?}\n---", self.access);
+            }
+        }
+    }
+}
+
+/// How a verb of the command line ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the binary to its end.
+pub async fn run<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
+    let mut command = command();
+    command.args(arguments);
+    let output = within("the binary to end", command.output()).await.unwrap();
+    Ran {
+        code: output.status.code().expect("ended by a signal"),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn command() -> Command {
+    let mut command = Command::new(binary());
+    command.kill_on_drop(true).stdin(Stdio::null());
+    // What a developer has set must not change what is tested.
+    command.env_remove("RUST_LOG").env_remove("NO_COLOR");
+    command
+}
+
+/// The lines of a service with these endpoints.
+pub fn service<'a>(name: &str, endpoints: impl IntoIterator<Item = &'a crate::Upstream>) -> String {
+    let urls: Vec<String> = endpoints.into_iter().map(|endpoint| endpoint.url()).collect();
+    format!("services.{name}.endpoints = {urls:?}")
+}
+
+/// The one route of tests that are about something else.
+pub const EVERYTHING_TO_WRITER: &str =
+    r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
+
+/// The defaults come first: behind a test's tables, dotted keys would belong to the last of them.
+fn with_defaults(lines: &str) -> String {
+    let mut config = String::new();
+    let mut add = |key: &str, value: &str| {
+        let taken = lines.lines().any(|line| {
+            line.trim().strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', '.', '=']))
+        });
+        if !taken {
+            writeln!(config, "{key} = {value}").unwrap();
+        }
+    };
+    for (key, value) in DEFAULTS {
+        add(key, value);
+    }
+    // The same tests run with policies that were just compiled, instead of those inside the binary.
+    if let Some(folder) = std::env::var_os("ORCHESTRATOR_POLICIES") {
+        let folder = PathBuf::from(folder);
+        add("policy.routing.component", &toml_path(&folder.join("routing.wasm")));
+        add("policy.retry.component", &toml_path(&folder.join("retry.wasm")));
+    }
+    config + lines + "\n"
+}
+
+/// A path as a TOML string.
+pub fn toml_path(path: &Path) -> String {
+    format!("{:?}", path.to_str().unwrap())
+}
+
+/// The value of `name=` in a line of the log.
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = line.split_once(&format!(" {name}="))?;
+    rest.split_whitespace().next()
+}
+
+/// `target/`, whatever it is called: the test binary is in its `release/deps/`.
+fn target() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned()
+}
+
+fn binary() -> PathBuf {
+    let built = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("orchestrator");
+    let binary = std::env::var_os("ORCHESTRATOR_BIN").map_or(built, PathBuf::from);
+    assert!(binary.exists(), "{} is missing: tests/run builds it", binary.display());
+    binary
+}
+
+/// A policy of `tests/guests`, compiled.
+pub fn component(guest: &str) -> PathBuf {
+    let folder = std::env::var_os("ORCHESTRATOR_GUESTS")
+        .map_or_else(|| target().join("guests"), PathBuf::from);
+    let file = folder.join(format!("{guest}.wasm"));
+    assert!(file.exists(), "{} is missing: tests/run compiles it", file.display());
+    file
+}
