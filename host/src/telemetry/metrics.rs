@@ -101,8 +101,8 @@ labelled! {
     }
 }
 
-/// The classes of a response's status. `none` is a request that got no response: its client left.
-const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// The classes of a response's status. `other` is for what a service makes up beyond 599.
+const STATUS_CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The buckets of a decision's duration, in nanoseconds; one more is for what is longer.
 const DECISION_BOUNDS: [u64; 16] = {
@@ -180,7 +180,7 @@ impl Counters {
         })
     }
 
-    /// A request has ended. `status` is 0 where it got no response.
+    /// A request has ended, with the status that the access log has for it.
     pub fn request(&self, served: Served, status: u16) {
         let requests = match served {
             Served::Service(service) => &self.services[service].requests,

@@ -72,13 +72,13 @@ fn counters_are_summed_over_the_workers() {
 }
 
 #[test]
-fn a_status_counts_in_its_class_and_no_response_in_none() {
+fn a_status_counts_in_its_class() {
     let worker = Counters::new(3);
     for status in [0, 99, 101, 204, 302, 404, 499, 504, 599, 600, u16::MAX] {
         worker.request(Served::Service(1), status);
     }
     let page = encode(&services(), &[worker], 0);
-    for (class, count) in [("none", 4), ("1xx", 1), ("2xx", 1), ("3xx", 1), ("4xx", 2), ("5xx", 2)]
+    for (class, count) in [("other", 4), ("1xx", 1), ("2xx", 1), ("3xx", 1), ("4xx", 2), ("5xx", 2)]
     {
         let name = r#"orchestrator_requests_total{service="research",status_class="#;
         check(&page, &[&format!("{name}\"{class}\"}} {count}")]);
