@@ -133,5 +133,5 @@ async fn a_name_that_cannot_be_resolved_is_an_endpoint_that_is_down() {
     let gateway = Gateway::start(lines).await;
     gateway.get("/x").await.problem(503);
     let status = gateway.status_of("writer", |it| it["status"] == "unhealthy").await;
-    assert!(status["error"].as_str().unwrap().contains("nowhere.invalid"), "{status}");
+    assert!(status["error"].as_str().unwrap().contains("name"), "{status}");
 }

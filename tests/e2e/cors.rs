@@ -84,8 +84,8 @@ async fn a_listed_origin_is_named_and_another_is_not() {
 #[tokio::test]
 async fn credentials_are_allowed_to_listed_origins_only() {
     let writer = Upstream::start().await;
-    let gateway =
-        Gateway::before([&writer], format!("{LISTED}\ncors.allow_credentials = true")).await;
+    let lines = "cors.allow_credentials = true\ncors.allow_headers = [\"content-type\"]";
+    let gateway = Gateway::before([&writer], format!("{LISTED}\n{lines}")).await;
     let reply = gateway.call(Request::get("/x").header("Origin", "https://app.test")).await;
     assert_eq!(reply.header("access-control-allow-credentials").as_deref(), Some("true"));
     let reply = gateway.call(Request::get("/x").header("Origin", "https://evil.test")).await;

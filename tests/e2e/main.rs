@@ -8,12 +8,14 @@
 
 mod balancing;
 mod breaker;
+mod configuration;
 mod cors;
 mod default_routes;
 mod harness;
 mod lifecycle;
 mod monitor;
 mod pages;
+mod policies;
 mod proxying;
 mod retry;
 mod telemetry;

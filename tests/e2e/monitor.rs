@@ -60,8 +60,8 @@ async fn ask_for_the_health_path_at_the_endpoint_itself() {
 async fn ask_for_another_path_where_one_is_configured() {
     let writer = Upstream::start().await;
     let _gateway = Gateway::before([&writer], r#"health.path = "/up?deep=1""#).await;
-    let check = writer.received(|request| request.head.target() == "/up?deep=1").await;
-    assert_eq!(check.head.method(), "GET");
+    writer.checked(1).await;
+    assert_eq!(writer.checks()[0].line(), "GET /up?deep=1");
 }
 
 #[tokio::test]

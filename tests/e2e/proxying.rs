@@ -1,6 +1,6 @@
 //! A request's way through: what is passed on, what is changed, when it streams, when it ends.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orchestrator_tests::wire::Framing;
 use orchestrator_tests::{Answer, Gate, Gateway, Request, Upstream, eventually};
@@ -586,9 +586,17 @@ mod ends {
     async fn an_idle_connection_is_closed_after_the_keep_alive_timeout() {
         let writer = Upstream::start().await;
         let gateway = Gateway::before([&writer], r#"limits.keep_alive_timeout = "200ms""#).await;
-        let mut client = gateway.connect().await;
-        assert_eq!(client.call(Request::get("/x")).await.status(), 200);
-        client.ended().await;
+        // After an answer of a service, after one of the gateway, and without having asked at all.
+        for path in [Some("/x"), Some("/"), None] {
+            let mut client = gateway.connect().await;
+            if let Some(path) = path {
+                assert_eq!(client.call(Request::get(path)).await.status(), 200);
+            }
+            let idle_since = Instant::now();
+            client.ended().await;
+            let idle = idle_since.elapsed();
+            assert!(idle < Duration::from_secs(2), "{idle:?} after {path:?}");
+        }
     }
 
     #[tokio::test]
@@ -626,6 +634,14 @@ mod refused {
             (
                 "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                 "two framings",
+            ),
+            (
+                "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+                "two framings, the other way round",
+            ),
+            (
+                "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+                "a framing that does not end",
             ),
             (
                 "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd",

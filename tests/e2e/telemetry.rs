@@ -62,7 +62,7 @@ mod access_log {
             _ => Answer::ok("hello"),
         })
         .await;
-        let lines = "proxy.request_timeout = \"200ms\"\n\
+        let lines = "proxy.request_timeout = \"200ms\"\nbreaker.failure_threshold = 1000\n\
                      policy.routing.config.routes = [{ path_prefix = \"/\", service = \"writer\", methods = [\"GET\"] }]";
         let lines = format!("{}\n{lines}", orchestrator_tests::service("writer", [&writer]));
         let gateway = Gateway::start(lines).await;

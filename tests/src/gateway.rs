@@ -213,7 +213,8 @@ fn with_defaults(lines: &str) -> String {
     let mut config = String::new();
     let mut add = |key: &str, value: &str| {
         let taken = lines.lines().any(|line| {
-            line.trim().strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', '.', '=']))
+            let said = line.split('=').next().unwrap_or_default().trim();
+            said == key || is_below(said, key) || is_below(key, said)
         });
         if !taken {
             writeln!(config, "{key} = {value}").unwrap();
@@ -229,6 +230,11 @@ fn with_defaults(lines: &str) -> String {
         add("policy.retry.component", &toml_path(&folder.join("retry.wasm")));
     }
     config + lines + "\n"
+}
+
+/// Whether `key` is within `table`.
+fn is_below(key: &str, table: &str) -> bool {
+    !table.is_empty() && key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// A path as a TOML string.

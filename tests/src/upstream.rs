@@ -1,8 +1,8 @@
 //! A service behind the gateway: a real server that answers as a test tells it and keeps every
 //! request as it came.
 //!
-//! Checks of the monitor (`GET /health`) are kept and answered apart, so that a test of traffic
-//! need not think of them.
+//! Checks of the monitor are kept and answered apart, so that a test of traffic need not think of
+//! them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -451,7 +451,9 @@ impl Drop for Open {
 async fn serve(stream: TcpStream, connection: usize, shared: &Shared) -> io::Result<()> {
     let mut wire = Wire::new(stream);
     while let Some(head) = wire.head().await? {
-        let is_check = head.method() == "GET" && head.target() == "/health";
+        // Nobody stands behind a check: it is not forwarded for anyone.
+        let is_check = !head.has("x-forwarded-for")
+            && head.get("user-agent").is_some_and(|agent| agent.starts_with("orchestrator/"));
         let handler = {
             let state = shared.state();
             Arc::clone(if is_check { &state.on_check } else { &state.on_traffic })

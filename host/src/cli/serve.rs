@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use orchestrator::gateway::Gateway;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{control_runtime, load, refuse, start_log};
+use super::{Stop, control_runtime, load, refuse, start_log};
 
 pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (config, source) = match load(path) {
@@ -19,23 +18,17 @@ pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     start_log(config.log.level);
     raise_descriptor_limit();
     control_runtime()?.block_on(async {
-        // Before serving: a signal during the start must not be lost.
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut stop = Stop::listen()?;
         let gateway = match Gateway::start(config, &source).await {
             Ok(gateway) => gateway,
             Err(error) => return refuse(error),
         };
         tracing::info!(listen = %gateway.listen(), admin = %gateway.admin(), "ready");
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        stop.requested().await;
         tracing::info!("draining; a second signal ends at once");
         tokio::select! {
             () = gateway.shutdown() => {}
-            _ = terminate.recv() => return Ok(ExitCode::FAILURE),
-            _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+            () = stop.requested() => return Ok(ExitCode::FAILURE),
         }
         tracing::info!("drained");
         Ok(ExitCode::SUCCESS)
