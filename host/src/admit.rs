@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::breaker::{Permit, Source};
 use crate::exchange::Tried;
 use crate::upstream::balance::{Candidate, p2c};
@@ -26,10 +28,11 @@ pub(crate) fn admit<'a>(
     service: usize,
     tried: &Tried,
     random: u64,
+    now: Instant,
 ) -> Result<(usize, Permit<'a>), Refused> {
     let services = &*snapshot.services;
     let endpoints = &services.all[service].endpoints;
-    let (rules, now) = (&services.rules, services.now_ms());
+    let (rules, now) = (&services.rules, services.ms_at(now.into_std()));
     // One endpoint is the usual case, and nothing is to be chosen.
     if let [only] = &endpoints[..] {
         let admitted = only.breaker.admit(rules, now, Source::Traffic);

@@ -140,7 +140,7 @@ impl Body for AttemptBody {
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     source: Source,
-    record: Record,
+    record: Box<Record>,
 }
 
 #[derive(Debug)]
@@ -171,7 +171,7 @@ pub(crate) enum BodyError {
 }
 
 impl ResponseBody {
-    pub(crate) fn own(bytes: Bytes, record: Record) -> ResponseBody {
+    pub(crate) fn own(bytes: Bytes, record: Box<Record>) -> ResponseBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         ResponseBody { source: Source::Own(bytes), record }
     }
@@ -181,7 +181,7 @@ impl ResponseBody {
         lease: Lease,
         in_flight: InFlight,
         idle_timeout: Duration,
-        record: Record,
+        record: Box<Record>,
     ) -> ResponseBody {
         let mut upstream = Upstream {
             incoming,

@@ -102,7 +102,8 @@ async fn attempts(
 ) -> Outcome {
     let services = &exchange.snapshot.services;
     let service = &services.all[target.service];
-    service.budget.deposit(&service.budget_rules, services.now_ms());
+    let mut now = Instant::now();
+    service.budget.deposit(&service.budget_rules, services.ms_at(now.into_std()));
     let clock = Clock::new(exchange, &target);
     let mut tried = Tried::default();
     // What the last attempt came to. It is kept until the next one has its permit: a circuit that
@@ -110,23 +111,24 @@ async fn attempts(
     let mut last: Option<Attempt> = None;
     loop {
         let random = exchange.worker().random();
-        let (endpoint, permit) = match admit(&exchange.snapshot, target.service, &tried, random) {
-            Ok(admitted) => admitted,
-            Err(Refused { retry_in }) => {
-                return match last {
-                    Some(attempt) => outcome_of(attempt, target),
-                    None => Refusal::CircuitOpen { service: target.service, retry_in }.into(),
-                };
-            }
-        };
-        if let Some(Attempt { ended: Ended::Response { response, lease, .. }, .. }) = last.take() {
-            respond::drain(response.into_body(), lease);
+        let (endpoint, permit) =
+            match admit(&exchange.snapshot, target.service, &tried, random, now) {
+                Ok(admitted) => admitted,
+                Err(Refused { retry_in }) => {
+                    return match last {
+                        Some(attempt) => outcome_of(attempt, target),
+                        None => Refusal::CircuitOpen { service: target.service, retry_in }.into(),
+                    };
+                }
+            };
+        if let Some(Attempt { ended: Ended::Response(answer), .. }) = last.take() {
+            respond::drain(answer.response.into_body(), answer.lease);
         }
         record.attempts += 1;
         record.endpoint = Some(endpoint);
         tried.add(endpoint);
 
-        let attempt = forward(exchange, &request, &target, endpoint, &clock).await;
+        let attempt = forward(exchange, &request, &target, endpoint, &clock, now).await;
         attempt.settle(exchange, target.service, endpoint, permit);
         if !attempt.failed() {
             return outcome_of(attempt, target);
@@ -143,6 +145,7 @@ async fn attempts(
                 if !delay.is_zero() {
                     tokio::time::sleep(delay).await;
                 }
+                now = Instant::now();
                 tried.avoid = elsewhere;
                 last = Some(attempt);
             }
@@ -152,9 +155,7 @@ async fn attempts(
 
 fn outcome_of(attempt: Attempt, target: Target) -> Outcome {
     match attempt.ended {
-        Ended::Response { response, lease, in_flight } => {
-            Outcome::Upstream { response, lease, in_flight, edits: target.response_edits }
-        }
+        Ended::Response(answer) => Outcome::Upstream { answer, edits: target.response_edits },
         Ended::Failed(failure) => Refusal::Failed { service: target.service, failure }.into(),
     }
 }

@@ -31,15 +31,18 @@ pub(crate) struct Attempt {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large variant is the usual one")]
 pub(crate) enum Ended {
-    /// A response's head came; its body may still be on the way.
-    Response {
-        response: Response<Incoming>,
-        lease: Lease,
-        in_flight: InFlight,
-    },
+    /// A response's head came.
+    Response(Box<Answer>),
     Failed(Failure),
+}
+
+/// A response whose body may still be on the way.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) lease: Lease,
+    pub(crate) in_flight: InFlight,
 }
 
 /// Why an attempt brought no response. The text is for the log and, in general words, the client.
@@ -68,7 +71,7 @@ impl Attempt {
     /// Whether there is something to judge: no response, or one that reports an error.
     pub(crate) fn failed(&self) -> bool {
         match &self.ended {
-            Ended::Response { response, .. } => response.status().as_u16() >= 400,
+            Ended::Response(answer) => answer.response.status().as_u16() >= 400,
             Ended::Failed(_) => true,
         }
     }
@@ -77,8 +80,8 @@ impl Attempt {
     /// time is left to do better.
     pub(crate) fn outcome(&self) -> Option<policy::Outcome> {
         match &self.ended {
-            Ended::Response { response, .. } => {
-                Some(policy::Outcome::Status(response.status().as_u16()))
+            Ended::Response(answer) => {
+                Some(policy::Outcome::Status(answer.response.status().as_u16()))
             }
             Ended::Failed(Failure::Connect(_)) => Some(policy::Outcome::ConnectFailed),
             Ended::Failed(Failure::Lost(_)) => Some(policy::Outcome::ConnectionLost),
@@ -94,7 +97,7 @@ impl Attempt {
 
     pub(crate) fn response_headers(&self) -> Option<&HeaderMap> {
         match &self.ended {
-            Ended::Response { response, .. } => Some(response.headers()),
+            Ended::Response(answer) => Some(answer.response.headers()),
             Ended::Failed(_) => None,
         }
     }
@@ -112,10 +115,11 @@ impl Attempt {
         let Some(outcome) = self.for_breaker(exchange.snapshot.config.breaker.timeout_floor) else {
             return; // Dropping the permit is neutral.
         };
+        let now = services.now_ms();
         if let Some(change) = permit.transition() {
             services.circuit_changed(service, endpoint, change, None);
         }
-        if let Some(change) = permit.settle(&services.rules, services.now_ms(), outcome) {
+        if let Some(change) = permit.settle(&services.rules, now, outcome) {
             services.circuit_changed(service, endpoint, change, self.cause());
         }
     }
@@ -123,8 +127,8 @@ impl Attempt {
     /// What the endpoint did wrong, in words.
     fn cause(&self) -> Option<String> {
         match &self.ended {
-            Ended::Response { response, .. } => {
-                let status = response.status();
+            Ended::Response(answer) => {
+                let status = answer.response.status();
                 (status.as_u16() >= 400).then(|| format!("answered {status}"))
             }
             Ended::Failed(failure) => Some(failure.to_string()),
@@ -134,8 +138,8 @@ impl Attempt {
     /// None: neutral.
     fn for_breaker(&self, timeout_floor: Duration) -> Option<breaker::Outcome> {
         let fault = match &self.ended {
-            Ended::Response { response, .. } => {
-                matches!(response.status().as_u16(), 502..=504)
+            Ended::Response(answer) => {
+                matches!(answer.response.status().as_u16(), 502..=504)
             }
             Ended::Failed(Failure::Connect(_) | Failure::Lost(_)) => true,
             // A policy's tiny timeout must not open anybody's circuit.
@@ -233,13 +237,13 @@ pub(crate) async fn forward(
     target: &Target,
     endpoint: usize,
     clock: &Clock<'_>,
+    began: Instant,
 ) -> Attempt {
-    let began = Instant::now();
     let body = &exchange.body;
     body.attempt_begins(began);
     let in_flight = InFlight::begin(&exchange.snapshot.services, target.service, endpoint);
     let pool = &exchange.worker().pool;
-    let mut idle = pool.take_idle(target.service, endpoint);
+    let mut idle = pool.take_idle(target.service, endpoint, began);
     loop {
         let mut lease = match idle.take() {
             Some(lease) => lease,
@@ -252,8 +256,8 @@ pub(crate) async fn forward(
         let sending = lease.sender().try_send_request(upstream_request);
         let (failure, unsent) = match clock.bound(began, sending).await {
             Ok(Ok(response)) => {
-                let ended = Ended::Response { response, lease, in_flight };
-                return Attempt { ended, sent: true };
+                let answer = Box::new(Answer { response, lease, in_flight });
+                return Attempt { ended: Ended::Response(answer), sent: true };
             }
             Ok(Err(mut failed)) => {
                 let handed_back = failed.take_message().is_some();

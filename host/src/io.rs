@@ -65,7 +65,8 @@ pub(crate) struct Meter {
     read: Cell<u64>,
     written: Cell<u64>,
     phase: Cell<Phase>,
-    since: Cell<Instant>,
+    /// When the phase began; none while nobody had to know: most heads come in one piece.
+    since: Cell<Option<Instant>>,
     cut: Cell<Option<Cut>>,
 }
 
@@ -75,7 +76,7 @@ impl Meter {
             read: Cell::new(0),
             written: Cell::new(0),
             phase: Cell::new(phase),
-            since: Cell::new(Instant::now()),
+            since: Cell::new(None),
             cut: Cell::new(None),
         })
     }
@@ -103,7 +104,7 @@ impl Meter {
     /// The response is out: the connection waits for the next request.
     pub(crate) fn exchange_ends(&self, now: Instant) {
         self.phase.set(Phase::Idle);
-        self.since.set(now);
+        self.since.set(Some(now));
     }
 }
 
@@ -161,7 +162,9 @@ impl Socket {
             Phase::Idle => (patience.keep_alive, Cut::KeepAlive),
             Phase::Head => (patience.header, Cut::Header),
         };
-        ready!(self.read_timer.poll_until(self.meter.since.get() + limit, cx));
+        let since = self.meter.since.get().unwrap_or_else(Instant::now);
+        self.meter.since.set(Some(since));
+        ready!(self.read_timer.poll_until(since + limit, cx));
         self.meter.cut.set(Some(cut));
         match cut {
             // Like a client that closes: between requests that is the clean end.
@@ -209,7 +212,7 @@ impl AsyncRead for Socket {
                 meter.read.set(meter.read.get() + count as u64);
                 if count > 0 && meter.phase.get() == Phase::Idle {
                     meter.phase.set(Phase::Head);
-                    meter.since.set(Instant::now());
+                    meter.since.set(None);
                 }
                 Poll::Ready(result)
             }

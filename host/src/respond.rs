@@ -12,11 +12,10 @@ use serde::Serialize;
 
 use crate::body::ResponseBody;
 use crate::exchange::Exchange;
-use crate::forward::{self, Failure};
+use crate::forward::{self, Answer, Failure};
 use crate::headers;
 use crate::route::{Edit, PolicyAnswer};
 use crate::telemetry::record::Record;
-use crate::upstream::InFlight;
 use crate::upstream::pool::Lease;
 
 /// A response that is not passed on is read up to here, so that its connection can be used again.
@@ -30,9 +29,7 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Outcome {
     /// A service answered.
     Upstream {
-        response: Response<Incoming>,
-        lease: Lease,
-        in_flight: InFlight,
+        answer: Box<Answer>,
         edits: Vec<Edit>,
     },
     /// The routing policy answered.
@@ -87,11 +84,12 @@ pub(crate) fn respond(
     exchange: &Exchange,
     client: Client,
     outcome: Outcome,
-    mut record: Record,
+    mut record: Box<Record>,
 ) -> Response<ResponseBody> {
     let snapshot = &exchange.snapshot;
     let mut response = match outcome {
-        Outcome::Upstream { response, lease, in_flight, edits } => {
+        Outcome::Upstream { answer, edits } => {
+            let Answer { response, lease, in_flight } = *answer;
             let (mut head, incoming) = response.into_parts();
             headers::to_client(&mut head.headers, &exchange.request_id, head.version);
             forward::apply(&edits, &mut head.headers);
@@ -130,7 +128,7 @@ fn finish(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
     }
 }
 
-fn own(response: Response<Bytes>, mut record: Record) -> Response<ResponseBody> {
+fn own(response: Response<Bytes>, mut record: Box<Record>) -> Response<ResponseBody> {
     record.status = response.status().as_u16();
     response.map(|bytes| ResponseBody::own(bytes, record))
 }

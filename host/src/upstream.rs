@@ -102,7 +102,12 @@ impl Services {
 
     /// The time that breakers and budgets run on: milliseconds since this generation began.
     pub fn now_ms(&self) -> u64 {
-        self.clock.elapsed().as_millis() as u64
+        self.ms_at(std::time::Instant::now())
+    }
+
+    /// The same clock, for a moment that is known already.
+    pub fn ms_at(&self, now: std::time::Instant) -> u64 {
+        now.saturating_duration_since(self.clock).as_millis() as u64
     }
 
     pub fn index_of(&self, name: &str) -> Option<usize> {

@@ -246,7 +246,7 @@ impl Worker {
 
     pub(crate) fn attempted(&self, service: usize, attempt: &Attempt) {
         let result = match &attempt.ended {
-            Ended::Response { .. } => AttemptResult::Response,
+            Ended::Response(_) => AttemptResult::Response,
             Ended::Failed(failure) => match failure {
                 Failure::Connect(_) => AttemptResult::ConnectFailed,
                 Failure::Lost(_) => AttemptResult::ConnectionLost,
@@ -342,7 +342,8 @@ impl Worker {
         });
         let service = service_fn(move |request| {
             let connection = connection.clone();
-            async move { Ok::<_, Infallible>(exchange(connection, request).await) }
+            // Boxed: hyper moves it into place, and its size is that of the whole exchange.
+            Box::pin(async move { Ok::<_, Infallible>(exchange(connection, request).await) })
         });
         let mut http = pin!(
             http1::Builder::new()

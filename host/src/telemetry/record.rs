@@ -59,8 +59,13 @@ pub(crate) struct Record {
 const CLIENT_GONE: u16 = 499;
 
 impl Record {
-    pub(crate) fn begin(exchange: &Exchange, head: &request::Parts, started: Instant) -> Record {
-        Record {
+    pub(crate) fn begin(
+        exchange: &Exchange,
+        head: &request::Parts,
+        started: Instant,
+    ) -> Box<Record> {
+        // Boxed, since it moves from the exchange into the response's body.
+        Box::new(Record {
             connection: exchange.connection.clone(),
             services: exchange.snapshot.services.clone(),
             arrived: SystemTime::now(),
@@ -79,7 +84,7 @@ impl Record {
             own: false,
             why: None,
             end: None,
-        }
+        })
     }
 
     /// Milliseconds since the Unix epoch.
@@ -140,7 +145,7 @@ impl Drop for Record {
         worker.log(&Line {
             arrived: self.arrived,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: self.connection.client,
+            client: self.connection.forwarded_for.to_str().unwrap_or_default(),
             method: self.method.as_str(),
             path: self.uri.path(),
             query: self.uri.query(),

@@ -58,10 +58,15 @@ impl Pool {
     }
 
     /// The idle connection that was used last, if one is alive.
-    pub(crate) fn take_idle(self: &Rc<Self>, service: usize, endpoint: usize) -> Option<Lease> {
+    pub(crate) fn take_idle(
+        self: &Rc<Self>,
+        service: usize,
+        endpoint: usize,
+        now: Instant,
+    ) -> Option<Lease> {
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
         while let Some(Idle { connection, since }) = idle.pop() {
-            if connection.sender.is_ready() && since.elapsed() < IDLE_MAX {
+            if connection.sender.is_ready() && now.duration_since(since) < IDLE_MAX {
                 return Some(self.lease(connection, service, endpoint, true));
             }
             connection.task.abort();
