@@ -487,10 +487,9 @@ mod placement {
         assert_eq!(gateway.get("/_gateway/health").await.json()["overall"], "healthy");
         let writer = gateway.get("/_gateway/health/status/writer").await.json();
         assert_eq!(writer["name"], "writer");
+        // Relative to where it was read from, so that one document fits every prefix.
         let api = gateway.get("/_gateway/openapi.json").await.json();
-        assert!(
-            api["paths"]["/_gateway/health"].is_object() || api["servers"][0]["url"] == "/_gateway"
-        );
+        assert_eq!(api["servers"][0]["url"], ".");
     }
 
     #[tokio::test]
