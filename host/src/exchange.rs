@@ -42,7 +42,6 @@ pub(crate) async fn exchange(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    connection.meter.exchange_begins();
     let (head, incoming) = request.into_parts();
     let now = Instant::now();
     let exchange = Exchange {

@@ -35,6 +35,18 @@ impl LazyTimer {
         }
         Poll::Pending
     }
+
+    /// Keeps the timer running without waiting for anything: the task is woken within `interval`.
+    /// `anew`: what it was set to before may be later than that.
+    fn keep_running(&mut self, interval: Duration, anew: bool, cx: &mut Context<'_>) {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(interval)));
+        if anew {
+            sleep.as_mut().reset(Instant::now() + interval);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            sleep.as_mut().reset(Instant::now() + interval);
+        }
+    }
 }
 
 /// What a client's connection is waiting for, and so how long it may.
@@ -125,6 +137,8 @@ pub(crate) struct Socket {
     /// None for connections to services: the exchange keeps their time.
     patience: Option<Patience>,
     read_timer: LazyTimer,
+    /// The read timer was last set for a head.
+    timing_head: bool,
     write_timer: LazyTimer,
     stalled_since: Option<Instant>,
 }
@@ -148,6 +162,7 @@ impl Socket {
             meter: meter.clone(),
             patience,
             read_timer: LazyTimer::default(),
+            timing_head: false,
             write_timer: LazyTimer::default(),
             stalled_since: None,
         };
@@ -158,9 +173,19 @@ impl Socket {
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(patience) = self.patience else { return Poll::Pending };
         let (limit, cut) = match self.meter.phase.get() {
-            Phase::Busy => return Poll::Pending,
+            Phase::Busy => {
+                // hyper may not read again when the exchange has ended: it was told that nothing is
+                // there. The timer then sees to it that the idle connection is looked at.
+                let interval = patience.keep_alive.min(patience.header);
+                let anew = std::mem::take(&mut self.timing_head);
+                self.read_timer.keep_running(interval, anew, cx);
+                return Poll::Pending;
+            }
             Phase::Idle => (patience.keep_alive, Cut::KeepAlive),
-            Phase::Head => (patience.header, Cut::Header),
+            Phase::Head => {
+                self.timing_head = true;
+                (patience.header, Cut::Header)
+            }
         };
         let since = self.meter.since.get().unwrap_or_else(Instant::now);
         self.meter.since.set(Some(since));

@@ -54,9 +54,7 @@ pub(crate) async fn answer(exchange: &Exchange, head: &http::request::Parts) -> 
         Page::Docs => {
             bytes_page(include_str!("../assets/docs.html").into(), "text/html; charset=utf-8")
         }
-        Page::OpenApi => {
-            bytes_page(include_str!("../assets/openapi.json").into(), "application/json")
-        }
+        Page::OpenApi => bytes_page(open_api(&server.pages_prefix), "application/json"),
     })
 }
 
@@ -102,6 +100,17 @@ fn bytes_page(body: Bytes, content_type: &'static str) -> Outcome {
     Outcome::Page(response)
 }
 
+/// The description of the pages, at the prefix where they are.
+fn open_api(prefix: &str) -> Bytes {
+    const TEXT: &str = include_str!("../assets/openapi.json");
+    if prefix.is_empty() {
+        return TEXT.into();
+    }
+    let mut description: Value = serde_json::from_str(TEXT).expect("the asset is JSON");
+    description["servers"] = json!([{ "url": prefix }]);
+    description.to_string().into()
+}
+
 fn names(services: &Services) -> impl Iterator<Item = &str> {
     services.all.iter().map(|service| service.name.as_str())
 }
@@ -119,10 +128,7 @@ fn root(snapshot: &Snapshot) -> Value {
 fn status(snapshot: &Snapshot) -> Value {
     let services = &snapshot.services;
     let now = services.now_ms();
-    let healths = services.all.iter().map(|service| {
-        let circuit = service.circuit(&services.rules, now);
-        service.health(circuit)
-    });
+    let healths = services.all.iter().map(|service| service.health(&services.rules, now));
     let mut all = Map::new();
     for service in &services.all {
         all.insert(service.name.clone(), service_status(snapshot, service));
@@ -161,7 +167,7 @@ fn service_status(snapshot: &Snapshot, service: &Service) -> Value {
         View::of(endpoint, endpoint.health(circuit), circuit)
     };
     let views: Vec<View> = service.endpoints.iter().map(one).collect();
-    let combined = View::combined(&views, service.health(circuit), circuit);
+    let combined = View::combined(&views, service.health(rules, now), circuit);
     let mut value = Map::new();
     value.insert("name".into(), service.name.clone().into());
     combined.write(&mut value);

@@ -182,16 +182,30 @@ impl Service {
         if all_open { Circuit::Open } else { Circuit::HalfOpen }
     }
 
-    /// Unknown while no endpoint was checked; unhealthy where the circuit is open or no endpoint is
-    /// healthy; degraded where the circuit is half-open or some endpoint is not healthy.
-    pub fn health(&self, circuit: Circuit) -> policy::Health {
-        health_of(self.endpoints.iter(), circuit)
+    /// Healthy where all endpoints are, degraded where some are or try to be, unhealthy where none is
+    /// or all circuits are open, unknown while none was checked.
+    pub fn health(&self, rules: &breaker::Rules, now_ms: u64) -> policy::Health {
+        let circuit = self.circuit(rules, now_ms);
+        let (mut all, mut any, mut known) = (true, false, false);
+        for endpoint in &self.endpoints {
+            let health = endpoint.health(endpoint.breaker.circuit(rules, now_ms));
+            all &= health == policy::Health::Healthy;
+            any |= matches!(health, policy::Health::Healthy | policy::Health::Degraded);
+            known |= health != policy::Health::Unknown;
+        }
+        match circuit {
+            Circuit::Open => policy::Health::Unhealthy,
+            _ if !known => policy::Health::Unknown,
+            _ if all => policy::Health::Healthy,
+            _ if any => policy::Health::Degraded,
+            _ => policy::Health::Unhealthy,
+        }
     }
 
     fn state(&self, rules: &breaker::Rules, now_ms: u64) -> ServiceState {
         let circuit = self.circuit(rules, now_ms);
         ServiceState {
-            health: self.health(circuit),
+            health: self.health(rules, now_ms),
             circuit: match circuit {
                 Circuit::Closed => policy::Circuit::Closed,
                 Circuit::Open => policy::Circuit::Open,
@@ -202,31 +216,17 @@ impl Service {
 }
 
 impl Endpoint {
-    /// As [`Service::health`], of this endpoint alone.
+    /// Unhealthy where the circuit is open or the last check failed, degraded where the circuit is
+    /// half-open, unknown before the first check.
     pub fn health(&self, circuit: Circuit) -> policy::Health {
-        health_of(std::iter::once(self), circuit)
-    }
-}
-
-fn health_of<'a>(
-    endpoints: impl Iterator<Item = &'a Endpoint>,
-    circuit: Circuit,
-) -> policy::Health {
-    let (mut up, mut down, mut unknown) = (0, 0, 0);
-    for endpoint in endpoints {
-        match &endpoint.checks.load().last {
-            Some(check) if check.healthy() => up += 1,
-            Some(_) => down += 1,
-            None => unknown += 1,
+        let healthy = self.checks.load().last.as_ref().map(Check::healthy);
+        match (circuit, healthy) {
+            (Circuit::Open, _) => policy::Health::Unhealthy,
+            (_, None) => policy::Health::Unknown,
+            (Circuit::HalfOpen, _) => policy::Health::Degraded,
+            (Circuit::Closed, Some(true)) => policy::Health::Healthy,
+            (Circuit::Closed, Some(false)) => policy::Health::Unhealthy,
         }
-    }
-    match circuit {
-        Circuit::Open => policy::Health::Unhealthy,
-        _ if up == 0 && down == 0 => policy::Health::Unknown,
-        Circuit::HalfOpen => policy::Health::Degraded,
-        Circuit::Closed if up == 0 => policy::Health::Unhealthy,
-        Circuit::Closed if down == 0 && unknown == 0 => policy::Health::Healthy,
-        Circuit::Closed => policy::Health::Degraded,
     }
 }
 

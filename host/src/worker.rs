@@ -342,6 +342,8 @@ impl Worker {
         });
         let service = service_fn(move |request| {
             let connection = connection.clone();
+            // Now, not when the future is first polled: hyper looks for more bytes in between.
+            connection.meter.exchange_begins();
             // Boxed: hyper moves it into place, and its size is that of the whole exchange.
             Box::pin(async move { Ok::<_, Infallible>(exchange(connection, request).await) })
         });
