@@ -632,14 +632,6 @@ mod refused {
             ("GET /x HTTP/1.1\r\n\r\n", "no Host"),
             ("GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "two Hosts"),
             (
-                "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                "two framings",
-            ),
-            (
-                "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
-                "two framings, the other way round",
-            ),
-            (
                 "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
                 "a framing that does not end",
             ),
