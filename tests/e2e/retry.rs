@@ -7,6 +7,9 @@ use orchestrator_tests::{Answer, Gate, Gateway, Request, Upstream, eventually};
 /// What a test of several attempts says about the breaker: that it is not meant.
 const NO_BREAKER: &str = "breaker.failure_threshold = 1000";
 
+/// And about the budget too, where there are many requests.
+const FREELY: &str = "breaker.failure_threshold = 1000\nproxy.retry_budget_min_per_s = 1000";
+
 mod again {
     use super::*;
 
@@ -15,7 +18,7 @@ mod again {
         let mut writer = Upstream::down();
         let gateway = Gateway::before(
             [&writer],
-            "policy.retry.config.attempts = 100\nproxy.retry_attempts_max = 100\nbreaker.failure_threshold = 1000",
+            format!("policy.retry.config.attempts = 100\nproxy.retry_attempts_max = 100\n{FREELY}"),
         )
         .await;
         let mut client = gateway.connect().await;
@@ -124,7 +127,7 @@ mod again {
     async fn at_another_endpoint_first() {
         let failing = Upstream::answering([Answer::status(503)]).await;
         let (refusing, fine) = (Upstream::down(), Upstream::start().await);
-        let gateway = Gateway::before([&failing, &refusing, &fine], NO_BREAKER).await;
+        let gateway = Gateway::before([&failing, &refusing, &fine], FREELY).await;
         // Whichever comes first: three attempts reach all three.
         for _ in 0..20 {
             let reply = gateway.get("/x").await;
@@ -203,7 +206,7 @@ mod never {
     #[tokio::test]
     async fn but_a_post_that_was_not_sent_goes_to_the_next_endpoint() {
         let (refusing, fine) = (Upstream::down(), Upstream::start().await);
-        let gateway = Gateway::before([&refusing, &fine], NO_BREAKER).await;
+        let gateway = Gateway::before([&refusing, &fine], FREELY).await;
         for count in 1..=20 {
             let reply = gateway.call(Request::post("/x", "once")).await;
             assert_eq!(reply.text(), "hello");
