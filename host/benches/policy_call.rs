@@ -15,6 +15,10 @@ use serde_json::json;
 use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::Semaphore;
 
+/// The gateway's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn decisions(criterion: &mut Criterion) {
     let (config, _) = Config::builtin();
     let engine = Engine::new(Sizing { workers: 1, memory_max: config.routing.limits.memory_max })

@@ -6,6 +6,7 @@
     reason = "a test has no caller to hand an error to: it fails here, with a backtrace"
 )]
 
+mod architecture;
 mod balancing;
 mod breaker;
 mod configuration;
