@@ -355,6 +355,10 @@ impl Worker {
                 .header_read_timeout(None)
                 .serve_connection(TokioIo::new(socket), service)
         );
+        // A connection that was accepted just before the drain has not heard of it.
+        if self.draining.get() {
+            http.as_mut().graceful_shutdown();
+        }
         let ended = tokio::select! {
             ended = http.as_mut() => ended,
             () = self.drain.notified() => {
