@@ -52,6 +52,9 @@ pub(crate) enum Failure {
     Connect(io::Error),
     #[error("connection lost: {0}")]
     Lost(hyper::Error),
+    /// 101, though the request that went out asked for no upgrade.
+    #[error("switched protocols unasked")]
+    Switched,
     /// The service was given this time.
     #[error("no answer for {0:?}")]
     AttemptTimeout(Duration),
@@ -84,7 +87,9 @@ impl Attempt {
                 Some(policy::Outcome::Status(answer.response.status().as_u16()))
             }
             Ended::Failed(Failure::Connect(_)) => Some(policy::Outcome::ConnectFailed),
-            Ended::Failed(Failure::Lost(_)) => Some(policy::Outcome::ConnectionLost),
+            Ended::Failed(Failure::Lost(_) | Failure::Switched) => {
+                Some(policy::Outcome::ConnectionLost)
+            }
             Ended::Failed(Failure::AttemptTimeout(_)) => Some(policy::Outcome::Timeout),
             Ended::Failed(
                 Failure::RequestTimeout(_)
@@ -141,7 +146,7 @@ impl Attempt {
             Ended::Response(answer) => {
                 matches!(answer.response.status().as_u16(), 502..=504)
             }
-            Ended::Failed(Failure::Connect(_) | Failure::Lost(_)) => true,
+            Ended::Failed(Failure::Connect(_) | Failure::Lost(_) | Failure::Switched) => true,
             // A policy's tiny timeout must not open anybody's circuit.
             Ended::Failed(
                 Failure::AttemptTimeout(time)
@@ -255,6 +260,9 @@ pub(crate) async fn forward(
         let upstream_request = rewrite(exchange, request, target, endpoint);
         let sending = lease.sender().try_send_request(upstream_request);
         let (failure, unsent) = match clock.bound(began, sending).await {
+            Ok(Ok(response)) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+                (Failure::Switched, false)
+            }
             Ok(Ok(response)) => {
                 let answer = Box::new(Answer { response, lease, in_flight });
                 return Attempt { ended: Ended::Response(answer), sent: true };

@@ -182,7 +182,7 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
         }
         Refusal::Failed { service, failure } => match failure {
             Failure::Connect(_) => unavailable(name(service), "no connection"),
-            Failure::Lost(_) => unavailable(name(service), "connection lost"),
+            Failure::Lost(_) | Failure::Switched => unavailable(name(service), "connection lost"),
             Failure::AttemptTimeout(_) | Failure::RequestTimeout(_) | Failure::BodyStalled(_) => {
                 problem(StatusCode::GATEWAY_TIMEOUT, &format!("{} service timeout", name(service)))
             }

@@ -249,7 +249,7 @@ impl Worker {
             Ended::Response(_) => AttemptResult::Response,
             Ended::Failed(failure) => match failure {
                 Failure::Connect(_) => AttemptResult::ConnectFailed,
-                Failure::Lost(_) => AttemptResult::ConnectionLost,
+                Failure::Lost(_) | Failure::Switched => AttemptResult::ConnectionLost,
                 Failure::AttemptTimeout(_)
                 | Failure::RequestTimeout(_)
                 | Failure::BodyStalled(_) => AttemptResult::Timeout,
@@ -307,9 +307,10 @@ impl Worker {
                 continue;
             };
             let worker = self.clone();
+            // Before its task begins: a drain that is announced first must wait for it.
+            worker.open.set(worker.open.get() + 1);
+            worker.counters.connection_opened();
             tokio::task::spawn_local(async move {
-                worker.open.set(worker.open.get() + 1);
-                worker.counters.connection_opened();
                 worker.clone().connection(stream, peer.ip().to_canonical()).await;
                 worker.counters.connection_closed();
                 worker.open.set(worker.open.get() - 1);

@@ -49,8 +49,8 @@ fn only_the_exchange_makes_attempts() {
 
 #[test]
 fn only_respond_chooses_the_status_of_a_response() {
-    // The admin listener is no exchange; route.rs checks a policy's own status; the demo's
+    // forward.rs knows one status of a service; the admin listener is no exchange; route.rs checks a policy's own status; the demo's
     // stand-ins are services.
-    let allowed = ["respond.rs", "admin.rs", "route.rs", "cli/demo"];
+    let allowed = ["respond.rs", "admin.rs", "forward.rs", "route.rs", "cli/demo"];
     assert_eq!(elsewhere("StatusCode::", &allowed), [""; 0]);
 }

@@ -670,6 +670,17 @@ mod refused {
     }
 
     #[tokio::test]
+    async fn a_service_that_switches_protocols_unasked() {
+        let switching =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nraw";
+        let writer = Upstream::answering([Answer::bytes(switching)]).await;
+        let gateway = Gateway::before([&writer], "policy.retry.config.attempts = 1").await;
+        let reply = gateway.get("/x").await;
+        assert_eq!(reply.status(), 503);
+        assert_eq!(reply.json()["detail"], "writer service unavailable: connection lost");
+    }
+
+    #[tokio::test]
     async fn heads_beyond_the_limits() {
         let writer = Upstream::start().await;
         let lines = "limits.header_bytes = \"8KiB\"\nlimits.header_count = 10";

@@ -108,7 +108,7 @@ impl Record {
             Refusal::CircuitOpen { .. } => "circuit_open",
             Refusal::Failed { failure, .. } => match failure {
                 Failure::Connect(_) => "connect_failed",
-                Failure::Lost(_) => "connection_lost",
+                Failure::Lost(_) | Failure::Switched => "connection_lost",
                 Failure::AttemptTimeout(_) => "attempt_timeout",
                 Failure::RequestTimeout(_) => "request_timeout",
                 Failure::BodyStalled(_) => "body_stalled",
