@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::breaker::{Permit, Source};
+use crate::breaker::{Circuit, Permit, Source};
 use crate::exchange::Tried;
 use crate::upstream::balance::{Candidate, p2c};
 use crate::worker::Snapshot;
@@ -17,8 +17,7 @@ pub(crate) struct Refused {
     pub(crate) retry_in: Duration,
 }
 
-/// Endpoints of one service that are weighed against each other; further ones are only looked at
-/// when none of these admits.
+/// As many as a service may have in the configuration.
 const CANDIDATES_MAX: usize = 64;
 
 /// Picks among the endpoints whose breakers admit, those not yet tried first where the judge asked
@@ -73,6 +72,16 @@ pub(crate) fn admit<'a>(
 
 fn earlier(known: Option<Duration>, other: Duration) -> Option<Duration> {
     Some(known.map_or(other, |known| known.min(other)))
+}
+
+/// Whether the circuit of any endpoint will let attempts through in `delay`.
+pub(crate) fn admits_in(snapshot: &Snapshot, service: usize, delay: Duration) -> bool {
+    let services = &*snapshot.services;
+    let then = services.now_ms() + delay.as_millis() as u64;
+    let endpoints = &services.all[service].endpoints;
+    endpoints
+        .iter()
+        .any(|endpoint| endpoint.breaker.circuit(&services.rules, then) != Circuit::Open)
 }
 
 /// Endpoints of the service, beside those tried, that would admit an attempt now.

@@ -23,6 +23,8 @@ pub(crate) struct RequestBody {
     incoming: RefCell<Incoming>,
     /// Some of it went to an attempt: it cannot be sent again.
     touched: Cell<bool>,
+    /// When the request's head had arrived.
+    arrived: Instant,
     /// When its end was reached.
     whole_since: Cell<Option<Instant>>,
     /// When it last moved.
@@ -40,6 +42,7 @@ impl RequestBody {
         Rc::new(RequestBody {
             incoming: RefCell::new(incoming),
             touched: Cell::new(false),
+            arrived: now,
             whole_since: Cell::new(whole.then_some(now)),
             moved_at: Cell::new(now),
             starved: Cell::new(false),
@@ -53,9 +56,18 @@ impl RequestBody {
         !self.touched.get()
     }
 
-    /// Since when the whole request is here.
-    pub(crate) fn whole_since(&self) -> Option<Instant> {
-        self.whole_since.get()
+    /// Whether its end was reached.
+    pub(crate) fn whole(&self) -> bool {
+        self.whole_since.get().is_some()
+    }
+
+    /// Since when nobody waits for the client: the whole request is here, or none of its body was
+    /// asked for. None while the body is on its way.
+    pub(crate) fn time_runs_since(&self) -> Option<Instant> {
+        match self.touched.get() {
+            true => self.whole_since.get(),
+            false => Some(self.whole_since.get().unwrap_or(self.arrived)),
+        }
     }
 
     /// When a part of the body last moved on.
@@ -73,7 +85,7 @@ impl RequestBody {
         self.moved_at.set(now);
     }
 
-    /// Have the current task woken when the end is reached.
+    /// Have the current task woken when the deadline changes.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
         let mut exchange = self.exchange.borrow_mut();
         match &mut *exchange {
@@ -89,9 +101,13 @@ impl RequestBody {
     fn ended(&self) {
         if self.whole_since.get().is_none() {
             self.whole_since.set(Some(Instant::now()));
-            if let Some(exchange) = self.exchange.borrow_mut().take() {
-                exchange.wake();
-            }
+            self.deadline_changed();
+        }
+    }
+
+    fn deadline_changed(&self) {
+        if let Some(exchange) = self.exchange.borrow_mut().take() {
+            exchange.wake();
         }
     }
 }
@@ -109,7 +125,10 @@ impl Body for AttemptBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let body = &*self.0;
-        body.touched.set(true);
+        if !body.touched.replace(true) {
+            // From now on the client's pace counts, not the request's time.
+            body.deadline_changed();
+        }
         let mut incoming = body.incoming.borrow_mut();
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         body.starved.set(polled.is_pending());
@@ -153,6 +172,7 @@ enum Source {
 #[derive(Debug)]
 struct Upstream {
     incoming: Incoming,
+    request: Rc<RequestBody>,
     /// None once the response has ended.
     lease: Option<Lease>,
     _in_flight: InFlight,
@@ -173,7 +193,15 @@ pub(crate) enum BodyError {
 impl ResponseBody {
     pub(crate) fn own(bytes: Bytes, record: Box<Record>) -> ResponseBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        ResponseBody { source: Source::Own(bytes), record }
+        ResponseBody { source: Source::Own(bytes), record }.ended_if_empty()
+    }
+
+    /// hyper drops a body that is empty, or that belongs to a HEAD request, without asking for it.
+    fn ended_if_empty(mut self) -> ResponseBody {
+        if self.is_end_stream() || self.record.is_head() {
+            self.record.end(End::Done);
+        }
+        self
     }
 
     pub(crate) fn upstream(
@@ -185,6 +213,7 @@ impl ResponseBody {
     ) -> ResponseBody {
         let mut upstream = Upstream {
             incoming,
+            request: record.body().clone(),
             lease: Some(lease),
             _in_flight: in_flight,
             idle_timeout,
@@ -192,16 +221,23 @@ impl ResponseBody {
             waiting_since: None,
         };
         upstream.finish_if_ended();
-        ResponseBody { source: Source::Upstream(Box::new(upstream)), record }
+        ResponseBody { source: Source::Upstream(Box::new(upstream)), record }.ended_if_empty()
     }
 }
 
 impl Upstream {
     /// hyper does not ask again once it knows that nothing is left, so the end is looked for here.
     fn finish_if_ended(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some(lease) = self.lease.take()
-        {
+        if self.incoming.is_end_stream() {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        // A service that answers before it has read the request may never read it: its connection,
+        // dropped, is closed, and the client's with it.
+        if self.request.whole() {
             lease.finish();
         }
     }
@@ -218,9 +254,7 @@ impl Upstream {
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => {
-                if let Some(lease) = self.lease.take() {
-                    lease.finish();
-                }
+                self.finish();
                 Poll::Ready(None)
             }
             Poll::Pending => {

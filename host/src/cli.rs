@@ -97,14 +97,19 @@ fn tell(text: &str) {
 }
 
 /// Everything beside the access log goes to standard error, as lines for people.
-fn start_log(level: tracing::Level) {
+///
+/// A thread of its own writes them, and drops lines when nobody reads: a log that is stuck must not
+/// stop a worker. What is left is written when the returned guard is dropped.
+fn start_log(level: tracing::Level) -> tracing_appender::non_blocking::WorkerGuard {
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     let filter = EnvFilter::new(format!("warn,orchestrator={level}"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+    guard
 }
 
 /// The control thread's runtime.

@@ -120,6 +120,9 @@ async fn attempts(
                     };
                 }
             };
+        if let Some(change) = permit.transition() {
+            services.circuit_changed(target.service, endpoint, change, None);
+        }
         if let Some(Attempt { ended: Ended::Response(answer), .. }) = last.take() {
             respond::drain(answer.response.into_body(), answer.lease);
         }

@@ -58,8 +58,9 @@ pub(crate) enum Failure {
     /// The service was given this time.
     #[error("no answer for {0:?}")]
     AttemptTimeout(Duration),
-    #[error("no answer within the request's {0:?}")]
-    RequestTimeout(Duration),
+    /// The request's whole time was over, of which this attempt was given a part.
+    #[error("no answer within the request's {total:?}, {given:?} of it for this attempt")]
+    RequestTimeout { total: Duration, given: Duration },
     /// The service stopped taking the request's body.
     #[error("took nothing of the body for {0:?}")]
     BodyStalled(Duration),
@@ -92,7 +93,7 @@ impl Attempt {
             }
             Ended::Failed(Failure::AttemptTimeout(_)) => Some(policy::Outcome::Timeout),
             Ended::Failed(
-                Failure::RequestTimeout(_)
+                Failure::RequestTimeout { .. }
                 | Failure::BodyStalled(_)
                 | Failure::ClientStalled(_)
                 | Failure::ClientBroke(_),
@@ -121,9 +122,6 @@ impl Attempt {
             return; // Dropping the permit is neutral.
         };
         let now = services.now_ms();
-        if let Some(change) = permit.transition() {
-            services.circuit_changed(service, endpoint, change, None);
-        }
         if let Some(change) = permit.settle(&services.rules, now, outcome) {
             services.circuit_changed(service, endpoint, change, self.cause());
         }
@@ -150,7 +148,7 @@ impl Attempt {
             // A policy's tiny timeout must not open anybody's circuit.
             Ended::Failed(
                 Failure::AttemptTimeout(time)
-                | Failure::RequestTimeout(time)
+                | Failure::RequestTimeout { given: time, .. }
                 | Failure::BodyStalled(time),
             ) => {
                 if *time < timeout_floor {
@@ -186,7 +184,10 @@ impl<'a> Clock<'a> {
 
     /// Since the request arrived whole.
     pub(crate) fn elapsed(&self, now: Instant) -> Duration {
-        self.exchange.body.whole_since().map_or(Duration::ZERO, |since| now.duration_since(since))
+        self.exchange
+            .body
+            .time_runs_since()
+            .map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 
     /// Until the request's time is over.
@@ -197,9 +198,11 @@ impl<'a> Clock<'a> {
     /// Ready with the reason once the attempt that began at `began` has no time left.
     fn poll_expired(&self, began: Instant, cx: &mut Context<'_>) -> Poll<Failure> {
         let body = &self.exchange.body;
-        let (deadline, failure) = match (body.whole_since(), self.attempt) {
+        if !body.whole() {
+            body.watch(cx);
+        }
+        let (deadline, failure) = match (body.time_runs_since(), self.attempt) {
             (None, _) => {
-                body.watch(cx);
                 let failure = match body.starved() {
                     true => Failure::ClientStalled(self.idle),
                     false => Failure::BodyStalled(self.idle),
@@ -209,7 +212,11 @@ impl<'a> Clock<'a> {
             (Some(since), Some(attempt)) if since.max(began) + attempt < since + self.total => {
                 (since.max(began) + attempt, Failure::AttemptTimeout(attempt))
             }
-            (Some(since), _) => (since + self.total, Failure::RequestTimeout(self.total)),
+            (Some(since), _) => {
+                let deadline = since + self.total;
+                let given = deadline.saturating_duration_since(since.max(began));
+                (deadline, Failure::RequestTimeout { total: self.total, given })
+            }
         };
         ready!(self.exchange.connection.timer.poll_until(deadline, cx));
         Poll::Ready(failure)
@@ -270,7 +277,7 @@ pub(crate) async fn forward(
             Ok(Err(mut failed)) => {
                 let handed_back = failed.take_message().is_some();
                 let error = failed.into_error();
-                match error.is_user() && body.whole_since().is_none() {
+                match error.is_user() && !body.whole() {
                     true => (Failure::ClientBroke(error), false),
                     false => (Failure::Lost(error), handed_back || !lease.wrote()),
                 }

@@ -14,13 +14,13 @@ use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::breaker::{Outcome, Source};
 use crate::config;
 use crate::local::health_page;
+use crate::upstream::pool::connect_any;
 use crate::upstream::{Check, Checks, Endpoint, Services};
 
 /// A healthy service's JSON is kept up to this size.
@@ -105,7 +105,7 @@ async fn ask(endpoint: &Endpoint, path: &str) -> Result<Map<String, Value>, Stri
     if addresses.is_empty() {
         return Err(format!("the name {} cannot be resolved", endpoint.config.host));
     }
-    let stream = TcpStream::connect(&addresses[..]).await.map_err(|error| error.to_string())?;
+    let stream = connect_any(&addresses).await.map_err(|error| error.to_string())?;
     // A connection of its own: that the service accepts one is part of being well.
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -159,7 +159,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Answers `/health`: all who ask while a round is under way get the next one's answer, together.
+/// Answers `/health`: all who ask before a round is over share its answer.
 ///
 /// A round asks every endpoint, open circuits too, and changes neither breakers nor the history:
 /// clients must not be able to move them by asking.

@@ -201,9 +201,16 @@ impl Socket {
     fn after_write(
         &mut self,
         written: Poll<io::Result<usize>>,
+        bytes: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match written {
+            Poll::Ready(Err(error)) if self.patience.is_none() && is_closed_by_peer(&error) => {
+                // A service may answer early and close while the request's body is on its way. hyper
+                // would report the failed write before it reads the answer that is waiting; so the
+                // bytes vanish here, uncounted, and what the read side finds decides.
+                Poll::Ready(Ok(bytes))
+            }
             Poll::Ready(result) => {
                 self.stalled_since = None;
                 if let Ok(count) = result {
@@ -220,6 +227,10 @@ impl Socket {
             }
         }
     }
+}
+
+fn is_closed_by_peer(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 impl AsyncRead for Socket {
@@ -254,7 +265,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let socket = self.get_mut();
         let written = Pin::new(&mut socket.stream).poll_write(cx, bytes);
-        socket.after_write(written, cx)
+        socket.after_write(written, bytes.len(), cx)
     }
 
     fn poll_write_vectored(
@@ -264,7 +275,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let socket = self.get_mut();
         let written = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
-        socket.after_write(written, cx)
+        socket.after_write(written, slices.iter().map(|slice| slice.len()).sum(), cx)
     }
 
     fn is_write_vectored(&self) -> bool {

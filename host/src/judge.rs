@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use crate::admit::others_left;
+use crate::admit::{admits_in, others_left};
 use crate::exchange::{Exchange, Tried};
 use crate::forward::{Attempt, Clock, is_idempotent};
 use crate::policy::{FailedAttempt, Kind, RequestFacts};
@@ -81,7 +81,11 @@ pub(crate) async fn judge(
     if delay >= remaining {
         return (request, refused(RetryRefusal::Deadline));
     }
-    // Last, so that only a retry that will be made draws on the budget.
+    // Nobody waits for an attempt that its circuit will not admit.
+    if !admits_in(snapshot, target.service, delay) {
+        return (request, Verdict::Stop);
+    }
+    // Last, so that only a retry that is about to be made draws on the budget.
     if !service.budget.withdraw(&service.budget_rules, services.now_ms()) {
         return (request, refused(RetryRefusal::Budget));
     }

@@ -43,9 +43,12 @@ pub enum Fault {
     /// It panicked, ran out of memory, called what it may not.
     #[error("trap: {0}")]
     Trap(String),
-    /// It ran longer than `decision_timeout`, or the wall clock's cap was reached.
+    /// It ran longer than `decision_timeout`.
     #[error("timeout: {0}")]
     Timeout(String),
+    /// It was not over when the wall clock's cap was reached, which may be the machine's fault.
+    #[error("wall clock: {0}")]
+    WallClock(String),
     /// It returned an answer that the host does not accept.
     #[error("invalid answer: {0}")]
     Invalid(String),

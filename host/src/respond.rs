@@ -9,6 +9,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::body::ResponseBody;
 use crate::exchange::Exchange;
@@ -183,7 +185,9 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
         Refusal::Failed { service, failure } => match failure {
             Failure::Connect(_) => unavailable(name(service), "no connection"),
             Failure::Lost(_) | Failure::Switched => unavailable(name(service), "connection lost"),
-            Failure::AttemptTimeout(_) | Failure::RequestTimeout(_) | Failure::BodyStalled(_) => {
+            Failure::AttemptTimeout(_)
+            | Failure::RequestTimeout { .. }
+            | Failure::BodyStalled(_) => {
                 problem(StatusCode::GATEWAY_TIMEOUT, &format!("{} service timeout", name(service)))
             }
             Failure::ClientStalled(_) => {
@@ -224,6 +228,23 @@ fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {
     let json = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
+}
+
+/// Says that there are too many connections, and lets the client read it: closing at once, with its
+/// request unread, would reset the connection under the answer.
+pub(crate) async fn too_many(mut stream: TcpStream) -> std::io::Result<()> {
+    const BODY: &str =
+        r#"{"title":"Service Unavailable","status":503,"detail":"too many connections"}"#;
+    let response = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    stream.write_all(response.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 /// Reads a response that will not be passed on, so that its connection can serve again. What is

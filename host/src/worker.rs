@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,22 +18,20 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
 use crate::cors::Cors;
 use crate::exchange::exchange;
-use crate::forward::{Attempt, Ended, Failure};
+use crate::forward::Attempt;
 use crate::headers;
 use crate::health::Asker;
 use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
 use crate::policy::{self, Engine, Fault, Kind, LoadError, Version, Warm};
+use crate::respond;
 use crate::telemetry::access::{Line, Producer};
-use crate::telemetry::metrics::{
-    AttemptResult, Cause, Counters, FaultReason, RetryReason, RetryRefusal,
-};
+use crate::telemetry::metrics::{Cause, Counters, FaultReason, RetryRefusal};
 use crate::upstream::pool::Pool;
 use crate::upstream::{LocalServices, Services};
 
@@ -45,6 +43,9 @@ const REFUSING_MAX: usize = 64;
 
 /// How long a refused client may take to read why.
 const REFUSING_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Between the last accept and the announcement that idle connections close.
+const DRAIN_SETTLE: Duration = Duration::from_millis(20);
 
 /// Policy faults that a worker logs in a second; the rest is counted.
 const FAULT_LOGS_PER_S_MAX: u32 = 10;
@@ -221,14 +222,7 @@ impl Worker {
 
     /// Counts a decision, and logs its fault.
     pub(crate) fn decided(&self, kind: Kind, took: Duration, fault: Option<&Fault>, warm: &Warm) {
-        let reason = fault.map(|fault| match fault {
-            Fault::Trap(_) => FaultReason::Trap,
-            Fault::Timeout(_) => FaultReason::Timeout,
-            Fault::Invalid(_) => FaultReason::Invalid,
-            Fault::CannotDecide(_) => FaultReason::CannotDecide,
-            Fault::NoInstance(_) => FaultReason::NoInstance,
-        });
-        self.counters.decision(kind, took, reason);
+        self.counters.decision(kind, took, fault.map(FaultReason::from));
         let Some(fault) = fault else { return };
         let (second, logged) = self.fault_logs.get();
         let (second, logged) = match second.elapsed() < Duration::from_secs(1) {
@@ -245,28 +239,11 @@ impl Worker {
     }
 
     pub(crate) fn attempted(&self, service: usize, attempt: &Attempt) {
-        let result = match &attempt.ended {
-            Ended::Response(_) => AttemptResult::Response,
-            Ended::Failed(failure) => match failure {
-                Failure::Connect(_) => AttemptResult::ConnectFailed,
-                Failure::Lost(_) | Failure::Switched => AttemptResult::ConnectionLost,
-                Failure::AttemptTimeout(_)
-                | Failure::RequestTimeout(_)
-                | Failure::BodyStalled(_) => AttemptResult::Timeout,
-                Failure::ClientStalled(_) | Failure::ClientBroke(_) => AttemptResult::Client,
-            },
-        };
-        self.counters.attempt(service, result);
+        self.counters.attempt(service, attempt.into());
     }
 
     pub(crate) fn retried(&self, service: usize, outcome: policy::Outcome) {
-        let reason = match outcome {
-            policy::Outcome::ConnectFailed => RetryReason::ConnectFailed,
-            policy::Outcome::ConnectionLost => RetryReason::ConnectionLost,
-            policy::Outcome::Timeout => RetryReason::Timeout,
-            policy::Outcome::Status(_) => RetryReason::Status,
-        };
-        self.counters.retry(service, reason);
+        self.counters.retry(service, outcome.into());
     }
 
     pub(crate) fn retry_refused(&self, service: usize, why: RetryRefusal) {
@@ -284,40 +261,60 @@ impl Worker {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 // A control thread that is gone is a process that ends.
-                Some(Command::Drain) | None = commands.recv() => return,
+                Some(Command::Drain) | None = commands.recv() => break,
             };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
+            match accepted {
+                Ok((stream, peer)) => self.begin(stream, peer, connections, &refusing),
                 Err(error) => {
                     // One client's connection that broke in the queue, or no descriptor left.
                     tracing::warn!(%error, "cannot accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
                 }
-            };
-            let Some(place) = Place::take(connections, self.snapshot.config.limits.connections)
-            else {
-                self.counters.connection_refused();
-                if let Ok(permit) = refusing.clone().try_acquire_owned() {
-                    tokio::task::spawn_local(async move {
-                        let _ = tokio::time::timeout(REFUSING_TIME_MAX, refuse(stream)).await;
-                        drop(permit);
-                    });
-                }
-                continue;
-            };
-            let worker = self.clone();
-            // Before its task begins: a drain that is announced first must wait for it.
-            worker.open.set(worker.open.get() + 1);
-            worker.counters.connection_opened();
-            tokio::task::spawn_local(async move {
-                worker.clone().connection(stream, peer.ip().to_canonical()).await;
-                worker.counters.connection_closed();
-                worker.open.set(worker.open.get() - 1);
-                worker.ended.notify_one();
-                drop(place);
-            });
+            }
         }
+        // Who waits in the queue came before the end was announced: closing the listener under them
+        // would reset their connections.
+        self.draining.set(true);
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((stream, peer)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                self.begin(stream, peer, connections, &refusing);
+            }
+        }
+    }
+
+    /// Serves an accepted connection in a task of its own, or refuses it.
+    fn begin(
+        self: &Rc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        connections: &Arc<AtomicUsize>,
+        refusing: &Arc<Semaphore>,
+    ) {
+        let Some(place) = Place::take(connections, self.snapshot.config.limits.connections) else {
+            self.counters.connection_refused();
+            if let Ok(permit) = refusing.clone().try_acquire_owned() {
+                tokio::task::spawn_local(async move {
+                    let _ =
+                        tokio::time::timeout(REFUSING_TIME_MAX, respond::too_many(stream)).await;
+                    drop(permit);
+                });
+            }
+            return;
+        };
+        let worker = self.clone();
+        // Before its task begins: a drain that is announced first must wait for it.
+        worker.open.set(worker.open.get() + 1);
+        worker.counters.connection_opened();
+        tokio::task::spawn_local(async move {
+            worker.clone().connection(stream, peer.ip().to_canonical()).await;
+            worker.counters.connection_closed();
+            worker.open.set(worker.open.get() - 1);
+            worker.ended.notify_one();
+            drop(place);
+        });
     }
 
     /// Serves one client's connection until either side ends it.
@@ -356,10 +353,6 @@ impl Worker {
                 .header_read_timeout(None)
                 .serve_connection(TokioIo::new(socket), service)
         );
-        // A connection that was accepted just before the drain has not heard of it.
-        if self.draining.get() {
-            http.as_mut().graceful_shutdown();
-        }
         let ended = tokio::select! {
             ended = http.as_mut() => ended,
             () = self.drain.notified() => {
@@ -380,7 +373,9 @@ impl Worker {
 
     /// Finishes what is under way, for `drain_timeout` at the most.
     async fn drained(&self) {
-        self.draining.set(true);
+        // A request that had arrived with the last connections is served; a connection that is told to
+        // shut down before its first byte was read is closed.
+        tokio::time::sleep(DRAIN_SETTLE).await;
         self.drain.notify_waiters();
         let all_ended = async {
             while self.open.get() > 0 {
@@ -409,21 +404,4 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Says that there are too many connections, and lets the client read it: closing at once, with its
-/// request unread, would reset the connection under the answer.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    const BODY: &str =
-        r#"{"title":"Service Unavailable","status":503,"detail":"too many connections"}"#;
-    let response = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-         content-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{BODY}",
-        BODY.len()
-    );
-    stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
 }

@@ -53,4 +53,5 @@ fn only_respond_chooses_the_status_of_a_response() {
     // stand-ins are services.
     let allowed = ["respond.rs", "admin.rs", "forward.rs", "route.rs", "cli/demo"];
     assert_eq!(elsewhere("StatusCode::", &allowed), [""; 0]);
+    assert_eq!(elsewhere("HTTP/1.1 ", &allowed), [""; 0]);
 }

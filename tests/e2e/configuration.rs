@@ -286,6 +286,12 @@ mod policies {
     }
 
     #[tokio::test]
+    async fn a_policy_that_loops_in_configure_is_refused() {
+        let config = routed_by(&toml_path(&component("configure-spins")));
+        refused(&config, &["gateway.toml:9:", "`configure` failed", "timeout"]).await;
+    }
+
+    #[tokio::test]
     async fn a_policy_that_asks_for_a_request_in_configure_is_refused() {
         let config = routed_by(&toml_path(&component("out-of-phase")));
         refused(

@@ -290,7 +290,7 @@ mod neighbours {
     async fn are_served_while_many_decisions_overrun() {
         let hostile = Hostile::start("spin", "policy_limits.decision_timeout = \"100ms\"").await;
         let mut neighbour = hostile.gateway.connect().await;
-        let mut evil = evil(&hostile.gateway, 10).await;
+        let mut evil = evil(&hostile.gateway, 40).await;
         let begun = Instant::now();
         for _ in 0..20 {
             assert_eq!(neighbour.call(Request::get("/good")).await.text(), "hello");

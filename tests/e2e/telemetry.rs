@@ -73,6 +73,8 @@ mod access_log {
             (Request::get("/close"), "/close", 503),
             (Request::get("/hang"), "/hang", 504),
             (Request::get("/"), "/", 200),
+            (Request::new("HEAD", "/"), "/", 200),
+            (Request::new("HEAD", "/x"), "/x", 200),
             (Request::get("/health/status/nobody"), "/health/status/nobody", 404),
             (Request::new("DELETE", "/x"), "/x", 405),
             (
@@ -87,6 +89,7 @@ mod access_log {
             assert_eq!(reply.status(), status, "{path}");
             let line = gateway.access_of(&reply).await;
             assert_eq!((&line["path"], &line["status"]), (&json!(path), &json!(status)));
+            assert_ne!(line["why"], "client_gone", "{path}");
             expected.push(reply.header("x-request-id").unwrap());
         }
         let ids: Vec<String> = gateway

@@ -23,7 +23,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let (mut config, source) = Config::builtin();
     config.breaker.open_for = OPEN_FOR;
     config.health.interval = CHECK_INTERVAL;
-    start_log(config.log.level);
+    let _log = start_log(config.log.level);
     control_runtime()?.block_on(demonstrate(config, source))
 }
 

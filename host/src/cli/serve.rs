@@ -15,11 +15,16 @@ pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
             return refuse(orchestrator::gateway::StartError::Refused(diagnostics));
         }
     };
-    start_log(config.log.level);
+    let _log = start_log(config.log.level);
     raise_descriptor_limit();
     control_runtime()?.block_on(async {
         let mut stop = Stop::listen()?;
-        let gateway = match Gateway::start(config, &source).await {
+        let started = tokio::select! {
+            started = Gateway::start(config, &source) => started,
+            // Nothing is served yet: nothing is to be drained.
+            () = stop.requested() => return Ok(ExitCode::FAILURE),
+        };
+        let gateway = match started {
             Ok(gateway) => gateway,
             Err(error) => return refuse(error),
         };

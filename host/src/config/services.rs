@@ -6,7 +6,7 @@ use super::value::list;
 use super::web::{endpoint, same_address};
 
 const SERVICES_MAX: usize = 1000;
-const ENDPOINTS_MAX: usize = 256;
+const ENDPOINTS_MAX: usize = 64;
 
 /// All services in the order of the file; none of them has a default.
 pub(super) fn services(section: &Section<'_>) -> Option<Vec<Service>> {

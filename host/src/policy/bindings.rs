@@ -33,6 +33,10 @@ wasmtime::component::bindgen!({
 
 use self::orchestrator::policy::{answer, exchange, failure, retry_answer, setup};
 
+/// Headers that one answer may set or remove, whatever `result_max` allows: a message has room for
+/// no more than some thousands.
+const HEADER_EDITS_MAX: usize = 256;
+
 /// What a version is set up with, the same for all its instances.
 #[derive(Debug)]
 pub(super) struct Setup {
@@ -60,6 +64,8 @@ pub(super) struct Slices {
     pub(super) wall_end: Option<std::time::Instant>,
     /// Leave to run a further slice; shared with the future that obtains it.
     pub(super) turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    /// One of the places for decisions that overrun; none while this one does not.
+    pub(super) overrun: Option<OwnedSemaphorePermit>,
 }
 
 /// The data of one instance's store.
@@ -73,6 +79,8 @@ pub(super) struct Host {
     /// Bytes handed over in this call, against `result_max`.
     pub(super) handed_over: usize,
     pub(super) result_max: usize,
+    /// Headers that this call set or removed, against [`HEADER_EDITS_MAX`].
+    pub(super) header_edits: usize,
     /// The state of `exchange.random`.
     pub(super) random: u64,
     /// What WASI's clocks and randomness begin with in this call.
@@ -122,6 +130,14 @@ impl Host {
             Phase::Route(_, answer) => Ok(answer),
             _ => Err(out_of_phase("answer", function)),
         }
+    }
+
+    fn count_edit(&mut self) -> Result<()> {
+        self.header_edits += 1;
+        if self.header_edits > HEADER_EDITS_MAX {
+            bail!("the answer edits more than {HEADER_EDITS_MAX} headers");
+        }
+        Ok(())
     }
 
     fn verdict(&mut self, function: &str) -> Result<&mut RetryAnswer> {
@@ -278,12 +294,14 @@ impl answer::Host for Host {
     }
 
     fn set_request_header(&mut self, name: String, value: Option<Vec<u8>>) -> Result<()> {
+        self.count_edit()?;
         let bytes = edit_size(&name, value.as_deref());
         self.answer("set-request-header", bytes)?.request_headers.push((name, value));
         Ok(())
     }
 
     fn set_response_header(&mut self, name: String, value: Option<Vec<u8>>) -> Result<()> {
+        self.count_edit()?;
         let bytes = edit_size(&name, value.as_deref());
         self.answer("set-response-header", bytes)?.response_headers.push((name, value));
         Ok(())

@@ -6,8 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
@@ -15,10 +15,10 @@ use wasmtime::component::{ComponentType, Lift, ResourceTable, TypedFunc};
 use wasmtime::{Store, StoreContextMut, StoreLimitsBuilder, UpdateDeadline};
 
 use super::bindings::{Host, Phase, Slices};
-use super::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK};
+use super::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK, Ticker};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer};
 use super::versions::{ConfigError, LoadError, Version};
-use super::wasi::{self, CallSeed};
+use super::wasi::{self, CallSeed, OutputLimit};
 use super::{Fault, Kind};
 
 /// Instances of one version that a worker has at the most. A decision holds one only while it
@@ -28,6 +28,10 @@ pub(super) const INSTANCES_PER_WORKER_MAX: u32 = 16;
 /// Instances that a worker keeps ready beside those at work.
 const SPARE: u32 = 2;
 
+/// Decisions of one version that may overrun at once on a worker; a further one ends at its first
+/// tick. The rest of the instances is for those that do not.
+const OVERRUNS_MAX: usize = INSTANCES_PER_WORKER_MAX as usize / 2;
+
 /// An instance is replaced after so many calls, so that nothing in it grows for ever.
 const CALLS_MAX: u32 = 1 << 20;
 
@@ -35,9 +39,10 @@ const CALLS_MAX: u32 = 1 << 20;
 const HANDLES_MAX: usize = 64;
 
 /// What `configure` may take, in ticks of its own running time.
-const CONFIGURE_TICKS_MAX: u32 = 2000;
+const CONFIGURE_TICKS_MAX: u32 = 1000;
 
-/// A decision's cap by the wall clock. Reaching it may be the machine's fault; it is counted apart.
+/// A decision's cap by the wall clock. Reaching it may be the machine's fault: it is a reason of its
+/// own in the metrics.
 const WALL_MAX: Duration = Duration::from_millis(100);
 
 /// What `configure` may take by the wall clock.
@@ -72,6 +77,9 @@ pub struct Warm {
     returned: Notify,
     /// The worker's single place for a decision that overran its tick, shared by all its policies.
     runaway: Arc<Semaphore>,
+    /// Decisions of this version that overran their tick and are not over.
+    overruns: Arc<Semaphore>,
+    output: Arc<Mutex<OutputLimit>>,
 }
 
 impl std::fmt::Debug for Warm {
@@ -106,6 +114,8 @@ impl Warm {
             refilling: Cell::new(false),
             returned: Notify::new(),
             runaway,
+            overruns: Arc::new(Semaphore::new(OVERRUNS_MAX)),
+            output: Arc::default(),
         }
     }
 
@@ -222,7 +232,7 @@ impl Warm {
         let version = &*self.version;
         let seed = Arc::new(CallSeed::default());
         let host = Host {
-            wasi: wasi::context(version.kind.name(), &seed, version.seed),
+            wasi: wasi::context(version.kind.name(), &seed, version.seed, &self.output),
             table: {
                 let mut table = ResourceTable::new();
                 table.set_max_capacity(HANDLES_MAX);
@@ -243,7 +253,9 @@ impl Warm {
                 max: CONFIGURE_TICKS_MAX,
                 wall_end: Some(Instant::now() + CONFIGURE_WALL_MAX),
                 turn: Arc::default(),
+                overrun: None,
             },
+            header_edits: 0,
             handed_over: 0,
             result_max: version.limits.result_max,
             random: 0,
@@ -255,8 +267,9 @@ impl Warm {
         // margin lets the host's own count come first, since its message names the limit.
         store.set_hostcall_fuel(version.limits.result_max.saturating_mul(2).max(64 << 10));
         store.set_max_component_handles(HANDLES_MAX);
-        let runaway = self.runaway.clone();
-        store.epoch_deadline_callback(move |store| overrun(store, &runaway));
+        let (runaway, overruns) = (self.runaway.clone(), self.overruns.clone());
+        let ticker = self.engine.ticker.clone();
+        store.epoch_deadline_callback(move |store| overrun(store, &ticker, &runaway, &overruns));
         store.set_epoch_deadline(1);
         self.engine.ticker.want();
 
@@ -307,6 +320,7 @@ impl Instance {
         host.call_seed.now_ms.store(request.now_ms, Ordering::Relaxed);
         host.phase = phase;
         host.handed_over = 0;
+        host.header_edits = 0;
         host.slices.used = 0;
         host.slices.max = limits.decision_timeout.as_millis().try_into().unwrap_or(u32::MAX);
         host.slices.wall_end = None;
@@ -319,6 +333,7 @@ impl Instance {
         let host = self.store.data_mut();
         if host.slices.used > 0 {
             *host.slices.turn.lock().expect("nobody panics while holding it") = None;
+            host.slices.overrun = None;
         }
         std::mem::replace(&mut host.phase, Phase::Idle)
     }
@@ -327,18 +342,31 @@ impl Instance {
 /// Runs whenever a guest meets the end of its tick: another turn, or the end of the call.
 fn overrun(
     mut store: StoreContextMut<'_, Host>,
+    ticker: &Ticker,
     runaway: &Arc<Semaphore>,
+    overruns: &Arc<Semaphore>,
 ) -> wasmtime::Result<UpdateDeadline> {
-    let slices = &mut store.data_mut().slices;
+    // The ticker must not rest while a guest is being counted.
+    ticker.want();
+    let host = store.data_mut();
+    let decides = !matches!(host.phase, Phase::Configure);
+    let slices = &mut host.slices;
     slices.used += 1;
     *slices.turn.lock().expect("nobody panics while holding it") = None;
     if slices.used >= slices.max {
-        return Err(TimedOut(format!("ran for {} ms", slices.max)).into());
+        return Err(TimedOut::Own(format!("ran for {} ms", slices.max)).into());
+    }
+    if decides && slices.overrun.is_none() {
+        let Ok(place) = overruns.clone().try_acquire_owned() else {
+            let text = format!("ran for a tick while {OVERRUNS_MAX} decisions overran already");
+            return Err(TimedOut::Own(text).into());
+        };
+        slices.overrun = Some(place);
     }
     let now = Instant::now();
     if now >= *slices.wall_end.get_or_insert(now + WALL_MAX) {
         let text = format!("took {WALL_MAX:?} by the wall clock, {} ms of it its own", slices.used);
-        return Err(TimedOut(text).into());
+        return Err(TimedOut::Wall(text).into());
     }
     let (runaway, turn) = (runaway.clone(), slices.turn.clone());
     let wait = async move {
@@ -352,12 +380,18 @@ fn overrun(
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct TimedOut(String);
+enum TimedOut {
+    /// By the time that the guest itself ran.
+    #[error("{0}")]
+    Own(String),
+    #[error("{0}")]
+    Wall(String),
+}
 
 fn fault_of(error: &wasmtime::Error) -> Fault {
     match error.downcast_ref::<TimedOut>() {
-        Some(timed_out) => Fault::Timeout(timed_out.0.clone()),
+        Some(TimedOut::Own(text)) => Fault::Timeout(text.clone()),
+        Some(TimedOut::Wall(text)) => Fault::WallClock(text.clone()),
         None => Fault::Trap(excerpt(&error.root_cause().to_string())),
     }
 }

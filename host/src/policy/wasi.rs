@@ -5,8 +5,8 @@
 //! really wait, whatever its clock says. What a guest prints goes to the log, under its name.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use super::bindings::Host;
 /// The most random bytes that one call may ask for: the host cannot be interrupted meanwhile.
 const RANDOM_BYTES_MAX: u64 = 4 << 10;
 
-/// Lines that one instance may print in a second; the rest is counted.
+/// Lines that the instances of one version may print in a second on a worker; the rest is counted.
 const LINES_PER_S_MAX: u32 = 10;
 
 /// The longest line that is kept.
@@ -54,10 +54,16 @@ fn waiting() -> wasmtime::Error {
 }
 
 /// The context of one instance of the policy `name`.
-pub(super) fn context(name: &str, seed: &Arc<CallSeed>, version_seed: u128) -> WasiCtx {
+pub(super) fn context(
+    name: &'static str,
+    seed: &Arc<CallSeed>,
+    version_seed: u128,
+    output: &Arc<Mutex<OutputLimit>>,
+) -> WasiCtx {
+    let log = || Log { policy: name, limit: output.clone() };
     WasiCtxBuilder::new()
-        .stdout(Log::new(name))
-        .stderr(Log::new(name))
+        .stdout(log())
+        .stderr(log())
         .secure_random(Stream(seed.clone()))
         .insecure_random(Stream(seed.clone()))
         .insecure_random_seed(version_seed)
@@ -133,15 +139,41 @@ impl HostMonotonicClock for Recorded {
     }
 }
 
-/// Standard output or error of a guest, line by line into the log.
-struct Log {
-    policy: Arc<str>,
+/// How much the instances of one version have printed on a worker: it outlives them, since a guest that
+/// panics prints and costs its instance.
+#[derive(Debug)]
+pub(super) struct OutputLimit {
+    second: Instant,
+    printed: u32,
+    dropped: u32,
 }
 
-impl Log {
-    fn new(policy: &str) -> Log {
-        Log { policy: policy.into() }
+impl Default for OutputLimit {
+    fn default() -> Self {
+        OutputLimit { second: Instant::now(), printed: 0, dropped: 0 }
     }
+}
+
+impl OutputLimit {
+    /// Whether one more line may be printed now.
+    fn admits(&mut self, policy: &str) -> bool {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            if self.dropped > 0 {
+                tracing::warn!(policy, lines = self.dropped, "policy output dropped");
+            }
+            *self = OutputLimit::default();
+        }
+        let admits = self.printed < LINES_PER_S_MAX;
+        self.printed += u32::from(admits);
+        self.dropped += u32::from(!admits);
+        admits
+    }
+}
+
+/// Standard output or error of a guest, line by line into the log.
+struct Log {
+    policy: &'static str,
+    limit: Arc<Mutex<OutputLimit>>,
 }
 
 impl IsTerminal for Log {
@@ -152,13 +184,7 @@ impl IsTerminal for Log {
 
 impl StdoutStream for Log {
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Lines {
-            policy: self.policy.clone(),
-            line: Vec::new(),
-            second: Instant::now(),
-            printed: 0,
-            dropped: 0,
-        })
+        Box::new(Lines { policy: self.policy, limit: self.limit.clone(), line: Vec::new() })
     }
 
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
@@ -168,28 +194,19 @@ impl StdoutStream for Log {
 }
 
 struct Lines {
-    policy: Arc<str>,
+    policy: &'static str,
+    limit: Arc<Mutex<OutputLimit>>,
     line: Vec<u8>,
-    second: Instant,
-    printed: u32,
-    dropped: u32,
 }
 
 impl Lines {
     fn print(&mut self) {
-        if self.second.elapsed() >= Duration::from_secs(1) {
-            if self.dropped > 0 {
-                tracing::warn!(policy = &*self.policy, dropped = self.dropped, "output dropped");
-            }
-            (self.second, self.printed, self.dropped) = (Instant::now(), 0, 0);
-        }
-        if self.printed < LINES_PER_S_MAX {
-            self.printed += 1;
+        let admitted =
+            self.limit.lock().expect("nobody panics while holding it").admits(self.policy);
+        if admitted {
             // Debug form: a guest must not be able to write to the terminal or forge a line.
             let text = String::from_utf8_lossy(&self.line);
-            tracing::info!(policy = &*self.policy, output = ?text, "policy output");
-        } else {
-            self.dropped += 1;
+            tracing::info!(policy = self.policy, output = ?text, "policy output");
         }
         self.line.clear();
     }

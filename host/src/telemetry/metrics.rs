@@ -83,6 +83,7 @@ labelled! {
     FaultReason {
         Trap = "trap",
         Timeout = "timeout",
+        WallClock = "wall_clock",
         Invalid = "invalid",
         CannotDecide = "cannot_decide",
         NoInstance = "no_instance",

@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::exchange::Exchange;
-use crate::forward::Failure;
 use crate::respond::Refusal;
 use crate::telemetry::access::Line;
 use crate::telemetry::metrics::Served;
@@ -93,29 +92,21 @@ impl Record {
         since.as_millis() as u64
     }
 
+    pub(crate) fn body(&self) -> &Rc<RequestBody> {
+        &self.body
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     /// The first end counts.
     pub(crate) fn end(&mut self, end: End) {
         self.end.get_or_insert(end);
     }
 
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
-        self.why = Some(match refusal {
-            Refusal::BadRequest(_) => "bad_request",
-            Refusal::NoRoute => "no_route",
-            Refusal::PageMethod | Refusal::NoPage(_) => return,
-            Refusal::PolicyFault => "policy_fault",
-            Refusal::NoHealth => "no_health",
-            Refusal::CircuitOpen { .. } => "circuit_open",
-            Refusal::Failed { failure, .. } => match failure {
-                Failure::Connect(_) => "connect_failed",
-                Failure::Lost(_) | Failure::Switched => "connection_lost",
-                Failure::AttemptTimeout(_) => "attempt_timeout",
-                Failure::RequestTimeout(_) => "request_timeout",
-                Failure::BodyStalled(_) => "body_stalled",
-                Failure::ClientStalled(_) => "client_stalled",
-                Failure::ClientBroke(_) => "client_broke",
-            },
-        });
+        self.why = super::labels::why(refusal);
     }
 
     fn why(&self) -> &'static str {

@@ -3,6 +3,7 @@
 //! hyper-util's pooled client locks across threads; a worker's list needs no lock.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,6 +25,9 @@ const IDLE_PER_ENDPOINT_MAX: usize = 256;
 /// An idle connection older than this is not used again.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// After a response's end, the connection has so long to be ready for the next request.
+const READY_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Before the next address of a name is tried beside the first (RFC 8305 section 5).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
@@ -33,7 +37,7 @@ const RESPONSE_HEAD_BYTES_MAX: usize = 256 << 10;
 /// One worker's idle connections, by service and endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    idle: RefCell<Vec<Vec<Vec<Idle>>>>,
+    idle: RefCell<Vec<Vec<VecDeque<Idle>>>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +57,7 @@ struct Connection {
 impl Pool {
     /// `endpoints`: how many each service has.
     pub(crate) fn new(endpoints: impl Iterator<Item = usize>) -> Rc<Pool> {
-        let idle = endpoints.map(|count| (0..count).map(|_| Vec::new()).collect()).collect();
+        let idle = endpoints.map(|count| (0..count).map(|_| VecDeque::new()).collect()).collect();
         Rc::new(Pool { idle: RefCell::new(idle) })
     }
 
@@ -65,7 +69,7 @@ impl Pool {
         now: Instant,
     ) -> Option<Lease> {
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
-        while let Some(Idle { connection, since }) = idle.pop() {
+        while let Some(Idle { connection, since }) = idle.pop_back() {
             if connection.sender.is_ready() && now.duration_since(since) < IDLE_MAX {
                 return Some(self.lease(connection, service, endpoint, true));
             }
@@ -118,8 +122,13 @@ impl Pool {
 
     fn put_back(&self, connection: Connection, service: usize, endpoint: usize) {
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
+        let now = Instant::now();
+        // The last one used is used next, so that what a burst left behind grows old at the front.
+        while idle.front().is_some_and(|oldest| now.duration_since(oldest.since) >= IDLE_MAX) {
+            idle.pop_front().inspect(|oldest| oldest.connection.task.abort());
+        }
         if idle.len() < IDLE_PER_ENDPOINT_MAX {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push_back(Idle { connection, since: now });
         } else {
             connection.task.abort();
         }
@@ -168,8 +177,10 @@ impl Lease {
             // The connection's own task has not come round to saying so yet.
             let (pool, service, endpoint) = (self.pool.clone(), self.service, self.endpoint);
             tokio::task::spawn_local(async move {
-                if connection.sender.ready().await.is_ok() {
-                    pool.put_back(connection, service, endpoint);
+                let ready = tokio::time::timeout(READY_TIME_MAX, connection.sender.ready());
+                match ready.await {
+                    Ok(Ok(())) => pool.put_back(connection, service, endpoint),
+                    _ => connection.task.abort(),
                 }
             });
         }
@@ -186,7 +197,7 @@ impl Drop for Lease {
 
 /// Tries the addresses of one name, each [`CONNECTION_ATTEMPT_DELAY`] after the one before or as
 /// soon as that one failed; the first connection wins.
-async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+pub(crate) async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut rest = addresses.iter();
     let Some(first) = rest.next() else {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
