@@ -12,6 +12,7 @@ mod breaker;
 mod configuration;
 mod cors;
 mod default_routes;
+mod demo;
 mod harness;
 mod lifecycle;
 mod monitor;

@@ -31,11 +31,11 @@ pub struct Gateway {
     pub admin: SocketAddr,
     /// What it logs on stderr.
     pub log: Log,
-    /// Its access log: stdout.
+    /// What it writes to stdout: the access log.
     pub access: Log,
     pid: Pid,
     child: Child,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl Gateway {
@@ -60,27 +60,52 @@ impl Gateway {
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("orchestrator.toml");
         std::fs::write(&file, config).unwrap();
-        let mut child = command()
-            .args(["serve", "--config"])
-            .arg(&file)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut serve = command();
+        serve.args(["serve", "--config"]).arg(&file);
+        let wanted = format!("to be ready with the configuration\n{config}");
+        let addresses = |log: &Log, _: &Log| {
+            let lines = log.lines();
+            let ready = lines.iter().find(|line| line.contains("ready"))?;
+            Some((address(field(ready, "listen")?), address(field(ready, "admin")?)))
+        };
+        Self::spawn(serve, &wanted, addresses, Some(folder)).await
+    }
+
+    /// `orchestrator demo`, as soon as it has said where everything is.
+    pub async fn demo() -> Self {
+        let mut demo = command();
+        demo.arg("demo");
+        let addresses = |_: &Log, out: &Log| {
+            let lines = out.lines();
+            // It has said everything when it comes to this.
+            lines.iter().find(|line| line.contains("access log"))?;
+            let of = |name| {
+                let line = lines.iter().find(|line| line.trim().starts_with(name))?;
+                let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"))?;
+                Some(address(url))
+            };
+            Some((of("gateway")?, of("admin")?))
+        };
+        Self::spawn(demo, "to show the demo", addresses, None).await
+    }
+
+    async fn spawn(
+        mut command: Command,
+        wanted: &str,
+        addresses: impl Fn(&Log, &Log) -> Option<(SocketAddr, SocketAddr)>,
+        folder: Option<TempDir>,
+    ) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
         let log = Log::of(child.stderr.take().unwrap());
         let access = Log::of(child.stdout.take().unwrap());
-        let ready = eventually("the gateway to be ready", async || {
+        let (listen, admin) = eventually(format!("the gateway {wanted}"), async || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("the gateway ended ({status}):\n{log:?}\nits configuration was:\n{config}");
+                panic!("the gateway ended ({status}):\n{log:?}\ninstead of {wanted}");
             }
-            log.lines()
-                .into_iter()
-                .find(|line| line.contains("ready") && field(line, "listen").is_some())
+            addresses(&log, &access)
         })
         .await;
-        let address = |name| field(&ready, name).unwrap().parse().unwrap();
-        let (listen, admin) = (address("listen"), address("admin"));
         Self { listen, admin, log, access, pid, child, _folder: folder }
     }
 
@@ -150,6 +175,11 @@ impl Gateway {
     /// Asks it to end, as a service manager does.
     pub fn terminate(&self) {
         kill_process(self.pid, Signal::TERM).unwrap();
+    }
+
+    /// Asks it to end as a person does, by Ctrl-C.
+    pub fn interrupt(&self) {
+        kill_process(self.pid, Signal::INT).unwrap();
     }
 
     /// Waits until it has ended.
@@ -240,6 +270,10 @@ fn is_below(key: &str, table: &str) -> bool {
 /// A path as a TOML string.
 pub fn toml_path(path: &Path) -> String {
     format!("{:?}", path.to_str().unwrap())
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }
 
 /// The value of `name=` in a line of the log.
