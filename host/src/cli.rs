@@ -124,6 +124,7 @@ fn control_runtime() -> std::io::Result<tokio::runtime::LocalRuntime> {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Stop {
@@ -132,14 +133,21 @@ impl Stop {
         Ok(Stop {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// SIGTERM, or Ctrl-C.
+    /// SIGTERM, or Ctrl-C. SIGHUP, which elsewhere means "read the configuration again" and by default
+    /// would end the process, is answered in the log.
     async fn requested(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP is ignored: a new configuration needs a restart");
+                }
+            }
         }
     }
 }

@@ -331,3 +331,13 @@ pub struct PolicyLimits {
     /// A size. Default: `64KiB`. Limits: `1KiB` to `16MiB`.
     pub result_max: usize,
 }
+
+impl std::fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AccessLog::Stdout => f.write_str("stdout"),
+            AccessLog::Off => f.write_str("off"),
+            AccessLog::File(path) => path.display().fmt(f),
+        }
+    }
+}

@@ -61,6 +61,10 @@ async fn decide(exchange: &Exchange, head: http::request::Parts, record: &mut Re
     if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
         return Refusal::BadRequest(reason.to_string()).into();
     }
+    // hyper's own limit is that of its buffer, which may hold twice as much.
+    if headers::head_bytes(&head) > snapshot.config.limits.header_bytes {
+        return Refusal::HeadTooLarge.into();
+    }
     if let Some(preflight) = snapshot.cors.preflight(&head.method, &head.headers) {
         return Outcome::Preflight(preflight);
     }

@@ -45,11 +45,15 @@ pub enum StartError {
     #[error("{0}")]
     Refused(Diagnostics),
     #[error(
-        "cannot listen on {address}: {error}; is another gateway running? Stop it, or set `{key}`"
+        "cannot listen on {address}: {error}; {}, or set `{key}`",
+        match error.kind() {
+            io::ErrorKind::AddrInUse => "is another gateway running? Stop it",
+            _ => "use an address of this machine",
+        }
     )]
     Listen { address: SocketAddr, key: &'static str, error: io::Error },
-    #[error("cannot open the access log: {0}")]
-    AccessLog(io::Error),
+    #[error("cannot open the access log {to}: {error}; make the folder, or set `log.access`")]
+    AccessLog { to: String, error: io::Error },
     #[error("cannot reserve memory for the policies: {0}")]
     Engine(String),
     #[error("cannot start a worker: {0}")]
@@ -72,7 +76,7 @@ impl Gateway {
         let services = Services::new(&config);
         resolve::resolve(&services).await;
         let (access, producers) = AccessLog::start(&config.log.access, config.server.workers)
-            .map_err(StartError::AccessLog)?;
+            .map_err(|error| StartError::AccessLog { to: config.log.access.to_string(), error })?;
         let counters: Vec<_> =
             listeners.iter().map(|_| Counters::new(services.all.len())).collect();
         let shared = admin::Shared::new(services.clone(), counters.clone(), access.dropped());

@@ -79,6 +79,14 @@ pub(crate) fn valid_host<'a>(
     }
 }
 
+/// What a request's line and headers have in bytes, about as they were sent.
+pub(crate) fn head_bytes(head: &http::request::Parts) -> usize {
+    let target = head.uri.path_and_query().map_or(1, |target| target.as_str().len());
+    let fields = head.headers.iter();
+    // A colon, a blank and a line's end for each field; a method's name is short.
+    target + fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
+}
+
 /// A client's address as [`Hop`] wants it: once per connection.
 pub(crate) fn client_value(client: IpAddr) -> HeaderValue {
     // A dual-stack listener sees IPv4 clients as ::ffff:192.0.2.1.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::admit::{admits_in, others_left};
 use crate::exchange::{Exchange, Tried};
 use crate::forward::{Attempt, Clock, is_idempotent};
-use crate::policy::{FailedAttempt, Kind, RequestFacts};
+use crate::policy::{FailedAttempt, RequestFacts};
 use crate::route::Target;
 use crate::telemetry::metrics::RetryRefusal;
 
@@ -68,7 +68,7 @@ pub(crate) async fn judge(
     let began = std::time::Instant::now();
     let (request, verdict) = snapshot.retry.judge(request, failed).await;
     exchange.worker().decided(
-        Kind::Retry,
+        &exchange.request_id,
         began.elapsed(),
         verdict.as_ref().err(),
         &snapshot.retry,

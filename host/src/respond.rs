@@ -48,6 +48,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Refusal {
     /// The request is not one that HTTP allows.
     BadRequest(String),
+    /// The request's head has more than `limits.header_bytes`.
+    HeadTooLarge,
     /// The routing policy declined.
     NoRoute,
     /// A page of the gateway, asked for by a method that it does not have.
@@ -161,6 +163,10 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
     let name = |service: &usize| &exchange.snapshot.services.all[*service].name;
     match refusal {
         Refusal::BadRequest(reason) => closing(problem(StatusCode::BAD_REQUEST, reason)),
+        Refusal::HeadTooLarge => closing(problem(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the request's line and headers are larger than this gateway takes",
+        )),
         Refusal::NoRoute => problem(StatusCode::NOT_FOUND, "no route leads from this path"),
         Refusal::NoPage(text) => problem(StatusCode::NOT_FOUND, text),
         Refusal::PageMethod => {

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::exchange::Exchange;
 use crate::headers;
-use crate::policy::{Answer, Choice, Fault, Kind, RequestFacts};
+use crate::policy::{Answer, Choice, Fault, RequestFacts};
 use crate::telemetry::record::Record;
 use crate::worker::Snapshot;
 
@@ -63,7 +63,7 @@ pub(crate) async fn route(
     });
     let took = began.elapsed();
     record.decision = Some(took);
-    exchange.worker().decided(Kind::Routing, took, routed.as_ref().err(), &snapshot.routing);
+    exchange.worker().decided(&exchange.request_id, took, routed.as_ref().err(), &snapshot.routing);
     if record.route.as_ref().is_some_and(|name| name.len() > ROUTE_NAME_BYTES_MAX) {
         record.route = None;
     }

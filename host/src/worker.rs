@@ -98,6 +98,8 @@ pub(crate) struct Worker {
     access: RefCell<Producer>,
     health: mpsc::Sender<Asker>,
     draining: Cell<bool>,
+    /// `drain_timeout` is over: what ends now ends because of that.
+    pub(crate) cutting: Cell<bool>,
     drain: Notify,
     /// Rung when a connection has ended.
     ended: Notify,
@@ -151,6 +153,7 @@ async fn serve(startup: Startup) -> io::Result<()> {
         access: RefCell::new(startup.access),
         health: startup.health,
         draining: Cell::new(false),
+        cutting: Cell::new(false),
         drain: Notify::new(),
         ended: Notify::new(),
         open: Cell::new(0),
@@ -221,7 +224,14 @@ impl Worker {
     }
 
     /// Counts a decision, and logs its fault.
-    pub(crate) fn decided(&self, kind: Kind, took: Duration, fault: Option<&Fault>, warm: &Warm) {
+    pub(crate) fn decided(
+        &self,
+        request_id: &HeaderValue,
+        took: Duration,
+        fault: Option<&Fault>,
+        warm: &Warm,
+    ) {
+        let kind = warm.version().kind();
         self.counters.decision(kind, took, fault.map(FaultReason::from));
         let Some(fault) = fault else { return };
         let (second, logged) = self.fault_logs.get();
@@ -232,7 +242,9 @@ impl Worker {
         self.fault_logs.set((second, logged + 1));
         if logged < FAULT_LOGS_PER_S_MAX {
             let version = &**warm.version().name();
-            tracing::warn!(policy = kind.name(), version, reason = %fault, "policy fault");
+            let (reason, request_id) =
+                (&*fault.to_string(), request_id.to_str().unwrap_or_default());
+            tracing::warn!(policy = kind.name(), version, reason, request_id, "policy fault");
         } else {
             self.counters.log_suppressed();
         }
@@ -385,6 +397,7 @@ impl Worker {
         let patience = self.snapshot.config.server.drain_timeout;
         if tokio::time::timeout(patience, all_ended).await.is_err() {
             tracing::warn!(connections = self.open.get(), "drain_timeout is over: cutting");
+            self.cutting.set(true);
         }
     }
 }

@@ -27,6 +27,15 @@ async fn an_idle_gateway_ends_at_once_with_0() {
 }
 
 #[tokio::test]
+async fn sighup_ends_nothing_and_says_so() {
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], "").await;
+    gateway.hang_up();
+    gateway.log.line_with(&["SIGHUP is ignored"]).await;
+    assert_eq!(gateway.get("/x").await.text(), "hello");
+}
+
+#[tokio::test]
 async fn sigterm_lets_a_request_under_way_finish() {
     let gate = Gate::new();
     let writer = Upstream::answering([Answer::ok("finished").behind(&gate)]).await;

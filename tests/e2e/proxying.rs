@@ -688,6 +688,14 @@ mod refused {
         let large =
             format!("GET /x HTTP/1.1\r\nHost: a\r\nX-Large: {}\r\n\r\n", "x".repeat(16 * 1024));
         assert_eq!(answer_to(&gateway, &large).await, 431);
+        // Below what hyper's buffer holds, and above the limit: this one says why.
+        let mut client = gateway.connect().await;
+        client
+            .send(format!("GET /x HTTP/1.1\r\nHost: a\r\nX-Large: {}\r\n\r\n", "x".repeat(8192)))
+            .await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status(), 431);
+        assert!(reply.text().is_empty() || reply.json()["detail"].is_string(), "{}", reply.text());
         let many: String = (0..20).map(|index| format!("X-{index}: x\r\n")).collect();
         assert_eq!(
             answer_to(&gateway, &format!("GET /x HTTP/1.1\r\nHost: a\r\n{many}\r\n")).await,

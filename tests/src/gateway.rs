@@ -182,6 +182,11 @@ impl Gateway {
         kill_process(self.pid, Signal::INT).unwrap();
     }
 
+    /// As a terminal that closes, or an operator who means "read the configuration again".
+    pub fn hang_up(&self) {
+        kill_process(self.pid, Signal::HUP).unwrap();
+    }
+
     /// Waits until it has ended.
     pub async fn exit(&mut self) -> ExitStatus {
         within("the gateway to end", self.child.wait()).await.unwrap()

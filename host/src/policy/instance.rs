@@ -392,7 +392,16 @@ fn fault_of(error: &wasmtime::Error) -> Fault {
     match error.downcast_ref::<TimedOut>() {
         Some(TimedOut::Own(text)) => Fault::Timeout(text.clone()),
         Some(TimedOut::Wall(text)) => Fault::WallClock(text.clone()),
-        None => Fault::Trap(excerpt(&error.root_cause().to_string())),
+        None => {
+            let text = error.root_cause().to_string();
+            // wasmtime's words for what `StoreLimits` refuses do not name the key that does.
+            let hint = match text.contains("growing memory") {
+                true => " (its limit is `memory_max`)",
+                false => "",
+            };
+            let text = text.strip_prefix("wasm trap: ").unwrap_or(&text);
+            Fault::Trap(format!("{}{hint}", excerpt(text)))
+        }
     }
 }
 

@@ -50,6 +50,7 @@ impl From<&Fault> for FaultReason {
 pub(super) fn why(refusal: &Refusal) -> Option<&'static str> {
     Some(match refusal {
         Refusal::BadRequest(_) => "bad_request",
+        Refusal::HeadTooLarge => "head_too_large",
         Refusal::NoRoute => "no_route",
         Refusal::PageMethod | Refusal::NoPage(_) => return None,
         Refusal::PolicyFault => "policy_fault",

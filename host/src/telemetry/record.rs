@@ -110,6 +110,9 @@ impl Record {
     }
 
     fn why(&self) -> &'static str {
+        if self.end.is_none() && self.connection.worker.cutting.get() {
+            return "drain_timeout";
+        }
         match (self.end.unwrap_or(End::ClientGone), self.why) {
             (End::Done, Some(refused)) => refused,
             (End::Done, None) => "done",
