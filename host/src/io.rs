@@ -49,6 +49,9 @@ impl LazyTimer {
     }
 }
 
+/// Pieces that are copied together, rather than handed to the kernel one by one, in bytes.
+const GATHERED_MAX: usize = 1024;
+
 /// What a client's connection is waiting for, and so how long it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -273,9 +276,24 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let total = slices.iter().map(|slice| slice.len()).sum();
+        // A head and a small body in one piece: `send` costs the kernel less than `writev`.
+        if let [whole] = slices {
+            return self.poll_write(cx, whole);
+        }
+        if total <= GATHERED_MAX {
+            let mut gathered = [0; GATHERED_MAX];
+            let mut rest = &mut gathered[..];
+            for slice in slices {
+                let (place, behind) = rest.split_at_mut(slice.len());
+                place.copy_from_slice(slice);
+                rest = behind;
+            }
+            return self.poll_write(cx, &gathered[..total]);
+        }
         let socket = self.get_mut();
         let written = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
-        socket.after_write(written, slices.iter().map(|slice| slice.len()).sum(), cx)
+        socket.after_write(written, total, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
