@@ -324,8 +324,9 @@ impl Instance {
         host.slices.used = 0;
         host.slices.max = limits.decision_timeout.as_millis().try_into().unwrap_or(u32::MAX);
         host.slices.wall_end = None;
-        // Before every call: with a stale deadline the guest would yield at once.
-        self.store.set_epoch_deadline(1);
+        // Before every call: with a stale deadline the guest would yield at once. Two, because the next
+        // tick may come at any moment, and must not interrupt a decision that has only begun.
+        self.store.set_epoch_deadline(2);
     }
 
     /// Takes the phase back and gives up the turn of a runaway.
