@@ -338,23 +338,9 @@ fn rewrite(
         version: request.head.version,
     };
     headers::to_upstream(&mut edited, &hop);
-    apply(&target.request_edits, &mut edited);
+    headers::apply(&target.request_edits, &mut edited);
     *upstream_request.headers_mut() = edited;
     upstream_request
-}
-
-/// A policy's edits of headers, in its order.
-pub(crate) fn apply(edits: &[crate::route::Edit], headers: &mut HeaderMap) {
-    for (name, value) in edits {
-        match value {
-            Some(value) => {
-                headers.insert(name, value.clone());
-            }
-            None => {
-                headers.remove(name);
-            }
-        }
-    }
 }
 
 /// RFC 9110 section 9.2.2.

@@ -14,6 +14,8 @@ use http::header::{
 };
 use http::{Uri, Version};
 
+use crate::route::Edit;
+
 #[cfg(test)]
 mod tests;
 
@@ -118,6 +120,20 @@ pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, versi
     strip_hop_by_hop(headers);
     headers.append(VIA, via(version));
     headers.insert(X_REQUEST_ID, request_id.clone());
+}
+
+/// A policy's edits of headers, in its order.
+pub(crate) fn apply(edits: &[Edit], headers: &mut HeaderMap) {
+    for (name, value) in edits {
+        match value {
+            Some(value) => {
+                headers.insert(name, value.clone());
+            }
+            None => {
+                headers.remove(name);
+            }
+        }
+    }
 }
 
 /// Removes what is meant for one connection only: the headers that `Connection` names, and those

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::body::ResponseBody;
 use crate::exchange::Exchange;
-use crate::forward::{self, Answer, Failure};
+use crate::forward::{Answer, Failure};
 use crate::headers;
 use crate::route::{Edit, PolicyAnswer};
 use crate::telemetry::record::Record;
@@ -96,7 +96,7 @@ pub(crate) fn respond(
             let Answer { response, lease, in_flight } = *answer;
             let (mut head, incoming) = response.into_parts();
             headers::to_client(&mut head.headers, &exchange.request_id, head.version);
-            forward::apply(&edits, &mut head.headers);
+            headers::apply(&edits, &mut head.headers);
             record.status = head.status.as_u16();
             let idle = snapshot.config.proxy.idle_timeout;
             let body = ResponseBody::upstream(incoming, lease, in_flight, idle, record);
@@ -153,7 +153,7 @@ fn policy_response(answer: PolicyAnswer) -> Response<Bytes> {
         }
     };
     *response.status_mut() = answer.status;
-    forward::apply(&answer.headers, response.headers_mut());
+    headers::apply(&answer.headers, response.headers_mut());
     response
 }
 
