@@ -86,8 +86,9 @@ impl SourceMap {
 
     /// One objection of a policy to its configuration, at the line it is about.
     ///
-    /// `pointer` is a JSON pointer (RFC 6901) into the policy's `config`. Where it leads nowhere,
-    /// as when a field is missing, the diagnostic stands at the deepest part that exists.
+    /// `pointer` is a JSON pointer (RFC 6901) into the policy's `config`; with a `#` behind it, the
+    /// diagnostic stands at the field's name instead of its value. Where it leads nowhere, as when a
+    /// field is missing, the diagnostic stands at the deepest part that exists.
     pub fn policy_error(
         &self,
         kind: Kind,
@@ -100,7 +101,17 @@ impl SourceMap {
         path.extend(pointer_tokens(pointer));
         // The text was accepted once, so that it parses again.
         let (root, _) = DeTable::parse_recoverable(&source.text);
-        let place = locate(&root, &path);
+        let mut place = locate(&root, &path);
+        if place.depth < path.len()
+            && let Some(name) = path.last().and_then(|last| last.strip_suffix('#'))
+        {
+            // Only now: a field's own name may end in `#`.
+            let name = name.to_owned();
+            path.pop();
+            path.push(name);
+            let named = locate(&root, &path);
+            place = Place { span: named.key.clone().or(named.span.clone()), ..named };
+        }
         let label = (place.depth < path.len())
             .then(|| format!("about `{}`, which is not here", pointer.escape_debug()));
         Diagnostic::new(source, place.span.unwrap_or_else(|| source.end()), shorten(message))
@@ -113,27 +124,37 @@ impl SourceMap {
 /// How far a path could be followed, and where that ended.
 struct Place {
     span: Option<Range<usize>>,
+    /// Of the last step, where that is a field of a table.
+    key: Option<Range<usize>>,
     depth: usize,
 }
 
 /// Follows `path` through tables and arrays, as deep as it exists.
 fn locate(root: &Spanned<DeTable<'_>>, path: &[String]) -> Place {
-    let mut place = Place { span: None, depth: 0 };
+    let mut place = Place { span: None, key: None, depth: 0 };
     let mut value: Option<&Spanned<DeValue<'_>>> = None;
     for step in path {
         let next = match value.map(Spanned::get_ref) {
-            None => root.get_ref().get(step.as_str()),
-            Some(DeValue::Table(table)) => table.get(step.as_str()),
+            None => field(root.get_ref(), step),
+            Some(DeValue::Table(table)) => field(table, step),
             Some(DeValue::Array(array)) => {
-                step.parse::<usize>().ok().and_then(|index| array.get(index))
+                step.parse().ok().and_then(|index: usize| array.get(index)).map(|it| (None, it))
             }
             Some(_) => None,
         };
-        let Some(next) = next else { break };
-        place = Place { span: Some(next.span()), depth: place.depth + 1 };
+        let Some((key, next)) = next else { break };
+        place = Place { span: Some(next.span()), key, depth: place.depth + 1 };
         value = Some(next);
     }
     place
+}
+
+/// A field of a table, with the span of its name.
+fn field<'t, 'i>(
+    table: &'t DeTable<'i>,
+    name: &str,
+) -> Option<(Option<Range<usize>>, &'t Spanned<DeValue<'i>>)> {
+    table.get_key_value(name).map(|(key, value)| (Some(key.span()), value))
 }
 
 /// The parts of a JSON pointer, unescaped (`~1` is `/`, `~0` is `~`: RFC 6901 §4).

@@ -86,7 +86,7 @@ fn what_is_wrong_is_told_with_its_place() {
     for (config, pointer, message, suggestion) in [
         (
             r#"{"atempts": 3}"#,
-            "/atempts",
+            "/atempts#",
             "`atempts` is not known here",
             Some("did you mean `attempts`?"),
         ),
@@ -140,5 +140,5 @@ fn all_errors_are_told_at_once() {
     let config = r#"{"attempts": 0, "delay": "", "statuses": [1, 2], "on": [3], "x": 4}"#;
     let errors = configure(config).expect_err("an invalid configuration");
     let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
-    assert_eq!(pointers, ["/x", "/attempts", "/delay", "/statuses/0", "/statuses/1", "/on/0"]);
+    assert_eq!(pointers, ["/x#", "/attempts", "/delay", "/statuses/0", "/statuses/1", "/on/0"]);
 }

@@ -301,7 +301,7 @@ fn what_is_wrong_with_a_route_is_told_with_its_place() {
         (r#"7"#, "", "expected a table, found a number", None),
         (
             r#"{"path": "/a", "servce": "writer", "service": "writer"}"#,
-            "/servce",
+            "/servce#",
             "`servce` is not known here",
             Some("did you mean `service`?"),
         ),
@@ -445,7 +445,7 @@ fn what_is_wrong_with_the_whole_is_told() {
     for (config, pointer, message) in [
         ("{}", "", "`routes` is missing"),
         (r#"{"routes": {}}"#, "/routes", "expected a list, found a table"),
-        (r#"{"routes": [], "route": []}"#, "/route", "`route` is not known here"),
+        (r#"{"routes": [], "route": []}"#, "/route#", "`route` is not known here"),
     ] {
         let errors = configure(config).expect_err(config);
         assert_eq!(errors.len(), 1, "{config}");
@@ -490,7 +490,7 @@ fn all_errors_are_told_at_once() {
     assert_eq!(
         pointers,
         [
-            "/routes/0/?",
+            "/routes/0/?#",
             "/routes/0/path",
             "/routes/0/service",
             "/routes/0/name",

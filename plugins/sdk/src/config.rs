@@ -22,7 +22,7 @@
 //! assert_eq!(
 //!     shown,
 //!     [
-//!         ("/shares", "`shares` is not known here"),
+//!         ("/shares#", "`shares` is not known here"),
 //!         ("", "`share` is missing"),
 //!         ("/users/1", "expected text, found a number"),
 //!     ]
@@ -30,28 +30,30 @@
 //! assert_eq!(errors[0].suggestion.as_deref(), Some("did you mean `share`?"));
 //! ```
 
+mod json;
+
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
+use self::json::Value;
 use crate::ConfigError;
 
-/// A configuration, and what was found wrong with it so far.
+/// A configuration, and what was found wrong with it so far. Borrows from the text.
 #[derive(Debug)]
-pub struct Document {
-    value: Value,
+pub struct Document<'a> {
+    value: Value<'a>,
     errors: RefCell<Vec<ConfigError>>,
 }
 
-impl Document {
+impl<'a> Document<'a> {
     /// Parses JSON text.
     ///
     /// # Errors
     ///
     /// One, where the text is not JSON.
-    pub fn parse(json: &str) -> Result<Self, Vec<ConfigError>> {
+    pub fn parse(json: &'a str) -> Result<Self, Vec<ConfigError>> {
         match serde_json::from_str(json) {
             Ok(value) => Ok(Document { value, errors: RefCell::default() }),
             Err(error) => Err(vec![ConfigError::new("", format!("not JSON: {error}"))]),
@@ -78,7 +80,7 @@ impl Document {
 /// One value of a configuration, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Node<'a> {
-    value: &'a Value,
+    value: &'a Value<'a>,
     pointer: String,
     errors: &'a RefCell<Vec<ConfigError>>,
 }
@@ -99,25 +101,38 @@ impl<'a> Node<'a> {
         self.push(ConfigError::new(&self.pointer, message).suggest(suggestion));
     }
 
+    /// True where text stands here: for a field that may be text or a table.
+    pub fn is_text(&self) -> bool {
+        matches!(self.value, Value::Text(_))
+    }
+
+    /// A table with any fields: [`Table::names`] has them.
+    pub fn map(&self) -> Option<Table<'a>> {
+        match self.value {
+            Value::Table(entries) => Some(Table { entries: Some(entries), node: self.clone() }),
+            _ => self.expected("a table"),
+        }
+    }
+
     /// A table that may have these fields. Any other is an error.
     pub fn table(&self, fields: &[&str]) -> Option<Table<'a>> {
-        let Value::Object(entries) = self.value else {
-            return self.expected("a table");
-        };
-        let table = Table { entries: Some(entries), node: self.clone() };
-        for name in entries.keys().filter(|name| !fields.contains(&name.as_str())) {
+        let table = self.map()?;
+        for name in table.names().filter(|name| !fields.contains(name)) {
             let suggestion = did_you_mean(name, fields.iter().copied());
-            table.at(name, &Value::Null).report_with(
+            let node = table.at(name, &Value::Null);
+            let error = ConfigError::new(
+                format!("{}#", node.pointer),
                 format!("`{name}` is not known here"),
-                suggestion.unwrap_or_else(|| format!("known here: {}", quoted(fields))),
             );
+            let known = || format!("known here: {}", quoted(fields));
+            node.push(error.suggest(suggestion.unwrap_or_else(known)));
         }
         Some(table)
     }
 
     /// The nodes of a list.
     pub fn list(&self) -> Option<Vec<Node<'a>>> {
-        let Value::Array(values) = self.value else {
+        let Value::List(values) = self.value else {
             return self.expected("a list");
         };
         let at = |(index, value): (usize, _)| self.below(&index.to_string(), value);
@@ -127,7 +142,7 @@ impl<'a> Node<'a> {
     /// Text.
     pub fn text(&self) -> Option<&'a str> {
         match self.value {
-            Value::String(text) => Some(text),
+            Value::Text(text) => Some(text),
             _ => self.expected("text"),
         }
     }
@@ -135,7 +150,7 @@ impl<'a> Node<'a> {
     /// A truth value.
     pub fn truth(&self) -> Option<bool> {
         match self.value {
-            Value::Bool(truth) => Some(*truth),
+            Value::Truth(truth) => Some(*truth),
             _ => self.expected("true or false"),
         }
     }
@@ -159,7 +174,7 @@ impl<'a> Node<'a> {
     /// A duration: a whole number with a unit, `250ms`, `1s`, `2m` or `1h`.
     pub fn duration(&self) -> Option<Duration> {
         const FORM: &str = "write a whole number and a unit: \"250ms\", \"1s\", \"2m\", \"1h\"";
-        let Value::String(text) = self.value else {
+        let Value::Text(text) = self.value else {
             self.report_with(
                 format!("expected a duration as text, found {}", kind(self.value)),
                 FORM,
@@ -191,7 +206,7 @@ impl<'a> Node<'a> {
     }
 
     /// The node of an escaped name or of an index.
-    fn below(&self, token: &str, value: &'a Value) -> Node<'a> {
+    fn below(&self, token: &str, value: &'a Value<'a>) -> Node<'a> {
         let mut pointer = String::with_capacity(self.pointer.len() + 1 + token.len());
         pointer.push_str(&self.pointer);
         pointer.push('/');
@@ -213,7 +228,7 @@ impl<'a> Node<'a> {
 #[derive(Debug, Clone)]
 pub struct Table<'a> {
     /// None where something else stood in its place, which was reported.
-    entries: Option<&'a Map<String, Value>>,
+    entries: Option<&'a [(Cow<'a, str>, Value<'a>)]>,
     node: Node<'a>,
 }
 
@@ -225,7 +240,14 @@ impl<'a> Table<'a> {
 
     /// A field, where it is there.
     pub fn get(&self, name: &str) -> Option<Node<'a>> {
-        self.entries?.get(name).map(|value| self.at(name, value))
+        let (_, value) = self.entries?.iter().find(|(key, _)| key == name)?;
+        Some(self.at(name, value))
+    }
+
+    /// The names of all fields, in the order of the text: for a table whose fields are not known
+    /// beforehand, such as one of headers.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.entries.unwrap_or_default().iter().map(|(name, _)| &**name)
     }
 
     /// A field that must be there.
@@ -237,7 +259,7 @@ impl<'a> Table<'a> {
         node
     }
 
-    fn at(&self, name: &str, value: &'a Value) -> Node<'a> {
+    fn at(&self, name: &str, value: &'a Value<'a>) -> Node<'a> {
         // Names that need it are rare, and there may be thousands of tables.
         if name.contains(['~', '/']) {
             self.node.below(&name.replace('~', "~0").replace('/', "~1"), value)
@@ -277,14 +299,14 @@ fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
-fn kind(value: &Value) -> &'static str {
+fn kind(value: &Value<'_>) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "true or false",
+        Value::Truth(_) => "true or false",
         Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a table",
+        Value::Text(_) => "text",
+        Value::List(_) => "a list",
+        Value::Table(_) => "a table",
     }
 }
 
@@ -325,7 +347,7 @@ mod tests {
             table.get("a/b").expect("there").text();
         });
         let pointers: Vec<_> = found.iter().map(|(pointer, ..)| pointer.as_str()).collect();
-        assert_eq!(pointers, ["/x~0y", "/a~1b"]);
+        assert_eq!(pointers, ["/x~0y#", "/a~1b"]);
     }
 
     #[test]

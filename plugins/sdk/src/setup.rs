@@ -56,7 +56,8 @@ impl SetupBuilder {
 /// One thing that is wrong with a configuration: what, where, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The place, as a JSON pointer (RFC 6901): `/routes/2/service`. Empty for the whole.
+    /// The place, as a JSON pointer (RFC 6901): `/routes/2/service`. Empty for the whole. A `#`
+    /// behind it means the field's name instead of its value.
     pub pointer: String,
     /// What is wrong, in one sentence.
     pub message: String,

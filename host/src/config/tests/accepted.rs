@@ -199,6 +199,36 @@ error: a message
 }
 
 #[test]
+fn a_policy_error_about_a_field_that_is_unknown_stands_at_its_name() {
+    check_policy(
+        "/routes/0/service#",
+        None,
+        r#"
+error: a message
+ --> gateway.toml:9:1
+  |
+9 | service = "a"
+  | ^^^^^^^
+  |
+  = note: the routing policy refuses its configuration
+"#,
+    );
+    check_policy(
+        "/routes/1/x~1y~0#",
+        None,
+        r#"
+error: a message
+  --> gateway.toml:11:1
+   |
+11 | "x/y~" = [
+   | ^^^^^^
+   |
+   = note: the routing policy refuses its configuration
+"#,
+    );
+}
+
+#[test]
 fn a_policy_error_about_what_is_missing_stands_at_the_table_around_it() {
     check_policy(
         "/routes/1/service",
