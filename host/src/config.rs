@@ -4,6 +4,20 @@
 //! its limits. A key that a file leaves out has the value of the built-in configuration
 //! ([`Config::builtin`]); a key that is not listed here is unknown, and so refused.
 //!
+//! **A new key** is a field of the struct whose documentation begins with the key's section. The
+//! field's documentation says what the key does; its last paragraph is of this form:
+//!
+//! ```text
+//! A duration. Default: `30s`. Limits: `1ms` to `1h`.
+//! ```
+//!
+//! First what the value is: `A duration`, `A size`, `A number` (a whole one), `A fraction`, `True or
+//! false`, `A list of up to 100`, `Up to 128 bytes`, or other words; `… or `off``. Then `Required.` or
+//! the default: as in TOML but for the quotes, or in words where it is not a fixed one (`Default:
+//! that of `[health]`.`). Limits where there are some. `tests/reference.rs` holds all of that against
+//! the reader, and `host/CONFIG.md` is made from it by
+//! `UPDATE=1 cargo test --release -p orchestrator --lib config::tests::reference`.
+//!
 //! Behind it, in the order in which a file passes: `load` reads it and puts the parts together,
 //! `reader` walks the TOML, `sections`, `services` and `policies` know the keys, `value` and
 //! `web` their values, and `diagnostic` and `source` say what is wrong and where.
@@ -32,53 +46,49 @@ pub use self::source::{Origin, SourceMap};
 /// One validated configuration. A value of this type keeps every promise its fields document.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `[server]`: the listener that clients speak to.
+    /// `[server]`
     pub server: Server,
-    /// `[admin]`: the listener that operators speak to.
+    /// `[admin]`
     pub admin: Admin,
-    /// `[proxy]`: how long a request may take, and how often it may be tried.
+    /// `[proxy]`
     pub proxy: Proxy,
-    /// `[limits]`: what one client may take up.
+    /// `[limits]`
     pub limits: Limits,
-    /// `[health]`: how the services are checked.
+    /// `[health]`
     pub health: Health,
-    /// `[breaker]`: when an endpoint's circuit opens and closes.
+    /// `[breaker]`
     pub breaker: Breaker,
-    /// `[cors]`: what browsers may do with the answers.
+    /// `[cors]`
     pub cors: Cors,
-    /// `[log]`: what is written where.
+    /// `[log]`
     pub log: Log,
-    /// `[services.<name>]`, in the order of the file. Names are unique and are 1 to 64 of
-    /// `A-Z a-z 0-9 _ -`. At least one, at most 1000. Required: the built-in services belong to the
-    /// built-in configuration only.
+    /// `[services.<name>]`, in the order of the file.
     pub services: Vec<Service>,
-    /// `[policy.routing]`: which service a request goes to. Required.
+    /// `[policy.routing]`
     pub routing: Policy,
-    /// `[policy.retry]`: whether and when a failed attempt is tried again. Without this table, and
-    /// where it has `builtin:retry` and no `config`, the built-in configuration's.
+    /// `[policy.retry]`
     pub retry: Policy,
 }
 
-/// `[server]`
+/// `[server]`: the listener that clients speak to.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// The address and port that clients connect to; port 0 takes any free one.
     ///
     /// An IP address with a port. Default: `127.0.0.1:8003`.
     pub listen: SocketAddr,
-    /// Threads that serve requests. `0` in the file stands for the number of cores, so that this
-    /// field is at least 1.
+    /// Threads that serve requests; `0`: one for each core.
     ///
     /// A number. Default: `0`. Limits: `0` to `256`.
     pub workers: usize,
     /// Whether the gateway answers its own pages (`/`, `/health`, `/docs`, …) itself.
     ///
-    /// Default: `true`.
+    /// True or false. Default: `true`.
     pub pages: bool,
     /// What the paths of the gateway's own pages begin with: empty, or it begins with `/` and does
     /// not end with one, such as `/_gateway`.
     ///
-    /// Up to 128 bytes; segments of `A-Z a-z 0-9 - . _ ~`. Default: ``.
+    /// Up to 128 bytes; segments of `A-Z a-z 0-9 - . _ ~`. Default: `""`.
     pub pages_prefix: String,
     /// How long requests in flight may take to end once the gateway is told to stop.
     ///
@@ -86,7 +96,7 @@ pub struct Server {
     pub drain_timeout: Duration,
 }
 
-/// `[admin]`
+/// `[admin]`: the listener that operators speak to.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// The address and port of `/metrics`, `/livez` and `/readyz`. Never the address of
@@ -96,7 +106,7 @@ pub struct Admin {
     pub listen: SocketAddr,
 }
 
-/// `[proxy]`
+/// `[proxy]`: how long a request may take, and how often it may be tried.
 #[derive(Debug, Clone)]
 pub struct Proxy {
     /// From the whole request's arrival to the head of its response: all attempts and the delays
@@ -127,7 +137,7 @@ pub struct Proxy {
     pub retry_delay_max: Duration,
     /// The retry budget of each service: retries as a part of its requests.
     ///
-    /// A number. Default: `0.2`. Limits: `0` to `10`.
+    /// A fraction. Default: `0.2`. Limits: `0` to `10`.
     pub retry_budget_ratio: f64,
     /// Retries per second that each service's budget always allows.
     ///
@@ -135,7 +145,7 @@ pub struct Proxy {
     pub retry_budget_min_per_s: u32,
 }
 
-/// `[limits]`
+/// `[limits]`: what one client may take up.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Clients' connections that are open at one time, over all workers.
@@ -160,7 +170,7 @@ pub struct Limits {
     pub keep_alive_timeout: Duration,
 }
 
-/// `[health]`
+/// `[health]`: how the services are checked.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// From one check of an endpoint to the next.
@@ -181,7 +191,7 @@ pub struct Health {
     pub history: usize,
 }
 
-/// `[breaker]`
+/// `[breaker]`: when an endpoint's circuit opens and closes.
 #[derive(Debug, Clone)]
 pub struct Breaker {
     /// Faults in a row that open an endpoint's circuit.
@@ -203,7 +213,7 @@ pub struct Breaker {
     pub timeout_floor: Duration,
 }
 
-/// `[cors]`
+/// `[cors]`: what browsers may do with the answers.
 #[derive(Debug, Clone)]
 pub struct Cors {
     /// Whose pages may read the answers: exact origins such as `https://example.com`, `null`, or
@@ -231,21 +241,21 @@ pub struct Cors {
     /// Whether pages may send cookies and credentials. Never true together with a `*` anywhere in
     /// this table: browsers do not take it as "all" then.
     ///
-    /// Default: `false`.
+    /// True or false. Default: `false`.
     pub allow_credentials: bool,
 }
 
-/// `[log]`
+/// `[log]`: what is written where.
 #[derive(Debug, Clone)]
 pub struct Log {
     /// The least important level that is logged: `error`, `warn`, `info`, `debug`, `trace`.
     ///
-    /// Default: `info`.
+    /// A word. Default: `info`.
     pub level: tracing::Level,
     /// Where the access log goes, one JSON object a line: `stdout`, `off`, or a path, which has a
     /// `/` in it; a relative one counts from the folder of the configuration file.
     ///
-    /// Default: `stdout`.
+    /// A word or a path. Default: `stdout`.
     pub access: AccessLog,
 }
 
@@ -260,14 +270,15 @@ pub enum AccessLog {
     File(PathBuf),
 }
 
-/// `[services.<name>]`
+/// `[services.<name>]`: what stands behind the gateway. At least one, at most 1000; the built-in
+/// services belong to the built-in configuration only.
 #[derive(Debug, Clone)]
 pub struct Service {
-    /// 1 to 64 of `A-Z a-z 0-9 _ -`.
+    /// 1 to 64 of `A-Z a-z 0-9 _ -`; unique.
     pub name: String,
     /// The service's addresses, each `http://host[:port]` with nothing behind it; no two alike.
     ///
-    /// A list of 1 to 256. Required.
+    /// A list of 1 to 64. Required.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -284,24 +295,36 @@ pub struct Endpoint {
     pub authority: String,
 }
 
-/// `[policy.routing]` and `[policy.retry]`
+/// `[policy.routing]` and `[policy.retry]`: which service a request goes to, and whether and when a
+/// failed attempt is tried again. The first must be there. Without the second, and where it has
+/// `builtin:retry` and no `config`, the built-in configuration's counts.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// `builtin:routing` or `builtin:retry`, or the path of a `.wasm` file, which exists; a relative
     /// path counts from the folder of the configuration file.
     ///
-    /// Default: the built-in policy of this kind.
-    ///
-    /// Beside it, `[policy.routing]` has `on_failure`: what becomes of a request whose decision
-    /// failed while no last good version is there. So far it can only be `reject` (503), the
-    /// default.
+    /// A path. Default: the built-in policy of this kind.
     pub component: Component,
+    /// Only in `[policy.routing]`: what becomes of a request whose decision failed while no last
+    /// good version is there. So far it can only be `reject`: 503.
+    ///
+    /// A word. Default: `reject`.
+    pub on_failure: Option<OnFailure>,
     /// The keys of `[policy_limits]`, which may stand in a policy's own table too and count for that
     /// policy alone then.
     pub limits: PolicyLimits,
     /// The policy's own configuration, opaque to the host: always an object, `{}` when there is
     /// none. Dates and times become strings.
+    ///
+    /// A table. Default: empty; that of the built-in configuration for `builtin:retry`.
     pub config: serde_json::Value,
+}
+
+/// What becomes of a request that nobody could decide about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is answered 503.
+    Reject,
 }
 
 /// Where a policy comes from.
@@ -315,7 +338,7 @@ pub enum Component {
     File(PathBuf),
 }
 
-/// `[policy_limits]`, for each policy.
+/// `[policy_limits]`: for each policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyLimits {
     /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran.

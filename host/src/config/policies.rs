@@ -10,7 +10,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::reader::{Checked, Fault, Section, kind_of, refuse};
 use super::sections::policy_limits;
 use super::value::{quote, string, word};
-use super::{Component, Policy, PolicyLimits};
+use super::{Component, OnFailure, Policy, PolicyLimits};
 use crate::policy::Kind;
 
 /// One policy. `limits` are those of `[policy_limits]`; `default_config` is for a built-in
@@ -28,9 +28,13 @@ pub(super) fn policy(
     };
     let component =
         section.read("component", Some(builtin.clone()), |value| component(value, kind, folder));
-    if kind == Kind::Routing {
-        section.read("on_failure", Some(()), word(&[("reject", ())]));
-    }
+    let on_failure = match kind {
+        Kind::Routing => {
+            let default = Some(OnFailure::Reject);
+            section.read("on_failure", default, word(&[("reject", OnFailure::Reject)])).map(Some)
+        }
+        Kind::Retry => Some(None),
+    };
     let limits = policy_limits(&mut section, limits);
     let default_config =
         default_config.filter(|_| component == Some(builtin)).cloned().unwrap_or_else(empty_object);
@@ -42,7 +46,12 @@ pub(super) fn policy(
         ),
     });
     section.finish();
-    Some(Policy { component: component?, limits: limits?, config: config? })
+    Some(Policy {
+        component: component?,
+        on_failure: on_failure?,
+        limits: limits?,
+        config: config?,
+    })
 }
 
 fn component(value: &Spanned<DeValue<'_>>, kind: Kind, folder: &Path) -> Checked<Component> {

@@ -1,6 +1,8 @@
 //! What is accepted, what is refused and in which words, and that nothing can panic.
 
 mod accepted;
+mod documented;
+mod markdown;
 mod reference;
 mod refused_cors;
 mod refused_sections;
