@@ -52,6 +52,7 @@ pub(crate) async fn judge(
     let services = &snapshot.services;
     let service = &services.all[target.service];
 
+    let retry_after_ms = attempt.response_headers().and_then(retry_after_ms);
     let failed = Box::new(FailedAttempt {
         service: target.service,
         number,
@@ -62,7 +63,7 @@ pub(crate) async fn judge(
         idempotent,
         replayable: true,
         others_left: others_left(snapshot, target.service, tried),
-        retry_after_ms: attempt.response_headers().and_then(retry_after_ms),
+        retry_after_ms,
         headers: attempt.response_headers().cloned(),
     });
     let began = std::time::Instant::now();
@@ -77,7 +78,12 @@ pub(crate) async fn judge(
     let Ok(verdict) = verdict else { return (request, Verdict::Stop) };
     let Some(delay_ms) = verdict.again_after_ms else { return (request, Verdict::Stop) };
 
-    let delay = Duration::from_millis(delay_ms).min(snapshot.config.proxy.retry_delay_max);
+    let delay_max = snapshot.config.proxy.retry_delay_max;
+    let delay = Duration::from_millis(delay_ms).min(delay_max);
+    // A shorter delay than the service asked for, and the policy granted, would ask it too soon.
+    if retry_after_ms.is_some_and(|wait| wait <= delay_ms && Duration::from_millis(wait) > delay) {
+        return (request, refused(RetryRefusal::RetryAfter));
+    }
     if delay >= remaining {
         return (request, refused(RetryRefusal::Deadline));
     }

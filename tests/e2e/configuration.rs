@@ -230,6 +230,10 @@ mod policies {
             ("delay = \"soon\"", "duration"),
             ("statuses = [200]", "400 to 599"),
             ("atempts = 3", "did you mean `attempts`?"),
+            ("backoff = { factor = 0 }", "`backoff.factor`: expected a whole number from 1 to 100"),
+            ("rules = [{ statuses = [\"6xx\"] }]", "`rules[0].statuses[0]`: `6xx`"),
+            ("services.wirter.attempts = 1", "did you mean `writer`?"),
+            ("services.writer.retry_after = \"honor\"", "`services.writer.retry_after`: `honor`"),
         ] {
             let config = format!("{GOOD}[policy.retry.config]\n{line}\n");
             refused(&config, &["gateway.toml:14:", line, says, "retry policy"]).await;

@@ -11,6 +11,7 @@ mod balancing;
 mod breaker;
 mod configuration;
 mod cors;
+mod default_retry;
 mod default_routes;
 mod demo;
 mod harness;

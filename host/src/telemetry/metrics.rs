@@ -75,6 +75,8 @@ labelled! {
         Deadline = "deadline",
         /// The service's retry budget.
         Budget = "budget",
+        /// The policy granted the service's `Retry-After`, and `retry_delay_max` is shorter.
+        RetryAfter = "retry_after",
     }
 }
 

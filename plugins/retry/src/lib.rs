@@ -1,90 +1,170 @@
-//! The default retry policy: so many attempts, a fixed delay between them, other endpoints first.
+//! The default retry policy: which failed attempts are made again, how often, and after how long.
 //!
-//! ```json
-//! {"attempts": 3, "delay": "1s", "statuses": [502, 503, 504],
-//!  "on": ["connect_failure", "lost_connection", "timeout", "status"]}
+//! ```toml
+//! attempts = 3                     # the first one included
+//! delay = "1s"                     # before each further attempt; or `backoff`, which grows
+//! on = ["connect_failure", "lost_connection", "timeout", "status"]
+//! statuses = [502, 503, 504]       # also classes: "5xx"
+//! retry_after = "honour"
+//! retry_after_max = "30s"
 //! ```
 //!
-//! These are the defaults. `attempts` counts the first one; `on` lists the outcomes that are worth
-//! another attempt, and `statuses` which responses are. What may be tried again at all, and how
-//! often at most, is the gateway's business: it asks only where another attempt is safe, and clamps
-//! the answer.
+//! These are the defaults. `methods` can narrow them, `rules` make exceptions by method and outcome,
+//! `services.<name>` has other values for one service. `read.rs` reads all of that, and works out in
+//! `configure` what counts for each service, so that a verdict is one look through a list.
+//!
+//! What may be tried again at all, and how often at most, is the gateway's business: it asks only
+//! where another attempt is safe, and clamps the answer.
 
+mod read;
+
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use orchestrator_policy::config::{Document, Node};
+use orchestrator_policy::collections::HashMap;
 use orchestrator_policy::{ConfigError, Failure, Outcome, Request, RetryPolicy, Setup, Verdict};
-
-const FIELDS: [&str; 4] = ["attempts", "delay", "statuses", "on"];
-const OUTCOMES: [&str; 4] = ["connect_failure", "lost_connection", "timeout", "status"];
 
 /// The default retry policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
+    /// For services that have no plan of their own.
+    plan: Plan,
+    services: HashMap<String, Plan>,
+}
+
+/// All that counts for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Plan {
+    /// The first one that fits decides.
+    rules: Vec<Rule>,
+    /// For what no rule fits.
+    otherwise: Rule,
+}
+
+/// Which failures are met in which way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Rule {
+    /// None: every method.
+    methods: Option<Vec<String>>,
+    outcomes: Outcomes,
+    terms: Terms,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Outcomes {
+    connect_failure: bool,
+    lost_connection: bool,
+    timeout: bool,
+    /// Empty where no response is meant.
+    statuses: Vec<RangeInclusive<u16>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Terms {
     /// The first one included.
     attempts: u32,
-    delay: Duration,
-    on_connect_failure: bool,
-    on_lost_connection: bool,
-    on_timeout: bool,
-    /// Empty where responses are not worth another attempt.
-    statuses: Vec<u16>,
+    delay: Delay,
+    /// The longest `Retry-After` that is waited for; none: it is not looked at.
+    retry_after_max: Option<Duration>,
+}
+
+/// How long to wait before an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delay {
+    Fixed(Duration),
+    /// `initial` before the second attempt, `factor` times as long before each further one.
+    Backoff {
+        initial: Duration,
+        factor: u32,
+        max: Duration,
+        /// Any time up to that, drawn anew for each attempt.
+        jitter: bool,
+    },
 }
 
 orchestrator_policy::export_retry!(Retry);
 
 impl RetryPolicy for Retry {
     fn configure(setup: &Setup) -> Result<Self, Vec<ConfigError>> {
-        let document = Document::parse(setup.config())?;
-        let table = document.table(&FIELDS);
-        let attempts = table.get("attempts").map_or(Some(3), |node| read_attempts(&node));
-        let delay = table.get("delay").map_or(Some(Duration::from_secs(1)), |n| n.duration());
-        let statuses =
-            table.get("statuses").map_or_else(|| vec![502, 503, 504], |node| read_statuses(&node));
-        let on = table.get("on").map_or_else(|| OUTCOMES.to_vec(), |node| read_outcomes(&node));
-        document.finish(Retry {
-            attempts: attempts.unwrap_or_default(),
-            delay: delay.unwrap_or_default(),
-            on_connect_failure: on.contains(&"connect_failure"),
-            on_lost_connection: on.contains(&"lost_connection"),
-            on_timeout: on.contains(&"timeout"),
-            statuses: if on.contains(&"status") { statuses } else { Vec::new() },
-        })
+        read::retry(setup)
     }
 
-    fn judge(&self, _: &Request, failure: &Failure) -> Verdict {
-        if failure.number() < self.attempts && self.is_worth_another(&failure.outcome()) {
-            Verdict::again(self.delay).elsewhere()
-        } else {
-            Verdict::stop()
+    fn judge(&self, request: &Request, failure: &Failure) -> Verdict {
+        let plan = self.plan_for(failure);
+        let Some(terms) = plan.terms_for(request, &failure.outcome()) else {
+            return Verdict::stop();
+        };
+        let number = failure.number();
+        if number >= terms.attempts {
+            return Verdict::stop();
+        }
+        let delay = terms.delay.after(number, request);
+        match terms.retry_after_max.and_then(|max| Some((max, failure.retry_after()?))) {
+            // Sooner than asked for would be rude, and later than this nobody waits: the client gets
+            // the response, which says so too.
+            Some((max, asked)) if asked > max => Verdict::stop(),
+            Some((_, asked)) => Verdict::again(delay.max(asked)).elsewhere(),
+            None => Verdict::again(delay).elsewhere(),
         }
     }
 }
 
 impl Retry {
-    fn is_worth_another(&self, outcome: &Outcome) -> bool {
+    fn plan_for(&self, failure: &Failure) -> &Plan {
+        // Each question is a call into the gateway.
+        if self.services.is_empty() {
+            return &self.plan;
+        }
+        self.services.get(&failure.service()).unwrap_or(&self.plan)
+    }
+}
+
+impl Plan {
+    fn terms_for(&self, request: &Request, outcome: &Outcome) -> Option<&Terms> {
+        let mut rules = self.rules.iter().chain([&self.otherwise]);
+        rules.find(|rule| rule.fits(request, outcome)).map(|rule| &rule.terms)
+    }
+}
+
+impl Rule {
+    fn fits(&self, request: &Request, outcome: &Outcome) -> bool {
+        self.outcomes.contain(outcome)
+            && self.methods.as_ref().is_none_or(|methods| {
+                let method = request.method();
+                methods.contains(&method)
+            })
+    }
+}
+
+impl Outcomes {
+    fn contain(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::ConnectFailed => self.on_connect_failure,
-            Outcome::ConnectionLost => self.on_lost_connection,
-            Outcome::Timeout => self.on_timeout,
-            Outcome::Status(status) => self.statuses.contains(status),
+            Outcome::ConnectFailed => self.connect_failure,
+            Outcome::ConnectionLost => self.lost_connection,
+            Outcome::Timeout => self.timeout,
+            Outcome::Status(status) => self.statuses.iter().any(|range| range.contains(status)),
             Outcome::Other(_) => false,
         }
     }
 }
 
-fn read_attempts(node: &Node<'_>) -> Option<u32> {
-    node.integer(1..=u64::from(u32::MAX)).and_then(|number| number.try_into().ok())
-}
-
-/// The statuses of failures: a success is not tried again.
-fn read_statuses(node: &Node<'_>) -> Vec<u16> {
-    let status = |node: &Node<'_>| node.integer(400..=599)?.try_into().ok();
-    node.list().iter().flatten().filter_map(status).collect()
-}
-
-fn read_outcomes<'a>(node: &Node<'a>) -> Vec<&'a str> {
-    node.list().iter().flatten().filter_map(|node| node.one_of(&OUTCOMES, "an outcome")).collect()
+impl Delay {
+    /// After attempt `number`, 1 for the first.
+    fn after(self, number: u32, request: &Request) -> Duration {
+        match self {
+            Delay::Fixed(delay) => delay,
+            Delay::Backoff { initial, factor, max, jitter } => {
+                let grown = factor.saturating_pow(number.saturating_sub(1));
+                let longest = initial.saturating_mul(grown).min(max);
+                if !jitter {
+                    return longest;
+                }
+                // Both ends included; the wire counts in milliseconds.
+                let choices = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+                Duration::from_millis(request.random() % choices.saturating_add(1))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,29 @@ use orchestrator_policy::FailureBuilder;
 
 use super::*;
 
+mod backoff;
+mod refused;
+mod retry_after;
+mod rules;
+
 fn configure(config: &str) -> Result<Retry, Vec<ConfigError>> {
-    Retry::configure(&Setup::builder().config(config).build())
+    Retry::configure(&Setup::builder().config(config).services(["writer", "shop"]).build())
 }
 
 fn judge(config: &str, failure: FailureBuilder) -> Verdict {
-    let policy = configure(config).expect("a valid configuration");
-    policy.judge(&Request::builder().build(), &failure.build())
+    judge_of("GET", config, failure)
+}
+
+fn judge_of(method: &str, config: &str, failure: FailureBuilder) -> Verdict {
+    let policy = match configure(config) {
+        Ok(policy) => policy,
+        Err(errors) => panic!("{config} is refused: {errors:?}"),
+    };
+    policy.judge(&Request::builder().method(method).build(), &failure.build())
+}
+
+fn status(status: u16) -> FailureBuilder {
+    Failure::builder().outcome(Outcome::Status(status))
 }
 
 fn again(ms: u64) -> Verdict {
@@ -57,7 +73,7 @@ fn by_default_every_outcome_but_other_statuses_and_unknown_words_is_worth_anothe
 fn only_listed_outcomes_count() {
     let outcomes =
         [Outcome::ConnectFailed, Outcome::ConnectionLost, Outcome::Timeout, Outcome::Status(503)];
-    for (index, word) in OUTCOMES.iter().enumerate() {
+    for (index, word) in super::read::OUTCOMES.iter().enumerate() {
         let config = format!(r#"{{"on": ["{word}"]}}"#);
         for (other, outcome) in outcomes.iter().enumerate() {
             let verdict = judge(&config, Failure::builder().outcome(outcome.clone()));
@@ -79,66 +95,4 @@ fn only_listed_statuses_count() {
 #[test]
 fn an_empty_list_of_outcomes_stops_always() {
     assert_eq!(judge(r#"{"on": []}"#, Failure::builder()), Verdict::stop());
-}
-
-#[test]
-fn what_is_wrong_is_told_with_its_place() {
-    for (config, pointer, message, suggestion) in [
-        (
-            r#"{"atempts": 3}"#,
-            "/atempts#",
-            "`atempts` is not known here",
-            Some("did you mean `attempts`?"),
-        ),
-        (
-            r#"{"attempts": 0}"#,
-            "/attempts",
-            "expected a whole number from 1 to 4294967295, found 0",
-            None,
-        ),
-        (r#"{"attempts": "3"}"#, "/attempts", "expected a whole number, found text", None),
-        (
-            r#"{"delay": 1}"#,
-            "/delay",
-            "expected a duration as text, found a number",
-            Some(r#"write a whole number and a unit: "250ms", "1s", "2m", "1h""#),
-        ),
-        (
-            r#"{"delay": "soon"}"#,
-            "/delay",
-            "`soon` is not a duration",
-            Some(r#"write a whole number and a unit: "250ms", "1s", "2m", "1h""#),
-        ),
-        (r#"{"statuses": 503}"#, "/statuses", "expected a list, found a number", None),
-        (
-            r#"{"statuses": [503, 200]}"#,
-            "/statuses/1",
-            "expected a whole number from 400 to 599, found 200",
-            None,
-        ),
-        (
-            r#"{"on": ["time_out"]}"#,
-            "/on/0",
-            "`time_out` is not an outcome",
-            Some("did you mean `timeout`?"),
-        ),
-        (
-            r#"{"on": ["always"]}"#,
-            "/on/0",
-            "`always` is not an outcome",
-            Some("there is `connect_failure`, `lost_connection`, `timeout`, `status`"),
-        ),
-    ] {
-        let mut error = ConfigError::new(pointer, message);
-        error.suggestion = suggestion.map(str::to_owned);
-        assert_eq!(configure(config), Err(vec![error]), "{config}");
-    }
-}
-
-#[test]
-fn all_errors_are_told_at_once() {
-    let config = r#"{"attempts": 0, "delay": "", "statuses": [1, 2], "on": [3], "x": 4}"#;
-    let errors = configure(config).expect_err("an invalid configuration");
-    let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
-    assert_eq!(pointers, ["/x#", "/attempts", "/delay", "/statuses/0", "/statuses/1", "/on/0"]);
 }
