@@ -90,7 +90,12 @@ pub struct Server {
     ///
     /// Up to 128 bytes; segments of `A-Z a-z 0-9 - . _ ~`. Default: `""`.
     pub pages_prefix: String,
-    /// How long requests in flight may take to end once the gateway is told to stop.
+    /// How long the gateway goes on accepting connections once it is told to stop, with `/readyz` down
+    /// already: the time that a load balancer in front needs to see that.
+    ///
+    /// A duration. Default: `0s`. Limits: `0s` to `10m`.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take to end once the gateway accepts no more.
     ///
     /// A duration. Default: `30s`. Limits: `0s` to `1h`.
     pub drain_timeout: Duration,
@@ -123,10 +128,20 @@ pub struct Proxy {
     ///
     /// A duration. Default: `30s`. Limits: `1ms` to `1day`.
     pub idle_timeout: Duration,
+    /// How long a tunnel (a WebSocket, or what else the two sides have agreed on by `Upgrade`) may live
+    /// without a byte in either direction.
+    ///
+    /// A duration. Default: `5m`. Limits: `1ms` to `1day`.
+    pub tunnel_idle_timeout: Duration,
     /// How long connecting to an endpoint may take.
     ///
     /// A duration. Default: `5s`. Limits: `1ms` to `5m`.
     pub connect_timeout: Duration,
+    /// How much of a request's body is kept, so that a further attempt can send it again; a request
+    /// with a larger one is not tried again once its body was begun.
+    ///
+    /// A size. Default: `64KiB`. Limits: `0B` to `16MiB`.
+    pub replay_body_max: usize,
     /// Attempts for one request, the first included, whatever the retry policy asks for.
     ///
     /// A number. Default: `10`. Limits: `1` to `100`.
@@ -168,6 +183,15 @@ pub struct Limits {
     ///
     /// A duration. Default: `75s`. Limits: `1ms` to `1h`.
     pub keep_alive_timeout: Duration,
+    /// The slowest that a client may send its request's body, or read its response's, over 10 s in
+    /// which the gateway waits for it: in bytes per second.
+    ///
+    /// A rate or `off`. Default: `240B/s`. Limits: `1B/s` to `1GiB/s`.
+    pub body_rate_min: Option<u64>,
+    /// A request's body: more is answered 413.
+    ///
+    /// A size or `off`. Default: `off`. Limits: `0B` to `1TiB`.
+    pub body_bytes: Option<u64>,
 }
 
 /// `[health]`: how the services are checked.

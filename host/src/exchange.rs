@@ -6,11 +6,12 @@
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
 use crate::admit::{Refused, admit};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{RequestBody, ResponseBody, UploadLimits};
+use crate::expect::Expectation;
 use crate::forward::{Attempt, Clock, Ended, forward};
 use crate::judge::{Verdict, judge};
 use crate::policy::RequestFacts;
@@ -28,6 +29,8 @@ pub(crate) struct Exchange {
     pub(crate) snapshot: Rc<Snapshot>,
     pub(crate) body: Rc<RequestBody>,
     pub(crate) request_id: HeaderValue,
+    /// The client waits to be asked for the body.
+    pub(crate) expectation: Option<Expectation>,
 }
 
 impl Exchange {
@@ -44,9 +47,15 @@ pub(crate) async fn exchange(
 ) -> Response<ResponseBody> {
     let (head, incoming) = request.into_parts();
     let now = Instant::now();
+    let snapshot = connection.worker.snapshot();
+    let expectation = Expectation::of(&head, !incoming.is_end_stream());
+    if expectation.is_some() {
+        connection.meter.withhold_continue();
+    }
     let exchange = Exchange {
-        snapshot: connection.worker.snapshot(),
-        body: RequestBody::new(incoming, now),
+        body: RequestBody::new(incoming, now, UploadLimits::of(&snapshot.config)),
+        snapshot,
+        expectation,
         request_id: connection.worker.new_request_id(),
         connection,
     };
@@ -88,6 +97,9 @@ async fn decide(exchange: &Exchange, head: http::request::Parts, record: &mut Re
     match routed {
         Ok(Routed::To(target)) => {
             record.service = Some(target.service);
+            if !exchange.body.limit(target.body_bytes_max) {
+                return Refusal::BodyTooLarge.into();
+            }
             attempts(exchange, request, target, record).await
         }
         Ok(Routed::Answer(answer)) => Outcome::Policy(answer),
@@ -118,6 +130,7 @@ async fn attempts(
             match admit(&exchange.snapshot, target.service, &tried, random, now) {
                 Ok(admitted) => admitted,
                 Err(Refused { retry_in }) => {
+                    exchange.body.release();
                     return match last {
                         Some(attempt) => outcome_of(attempt, target),
                         None => Refusal::CircuitOpen { service: target.service, retry_in }.into(),
@@ -142,10 +155,15 @@ async fn attempts(
 
         let number = record.attempts;
         let verdict;
+        // An answer that came before the request was whole: the rest is the next attempt's, if any.
+        exchange.body.hold();
         (request, verdict) =
             judge(exchange, request, &target, &attempt, number, &clock, &tried).await;
         match verdict {
-            Verdict::Stop => return outcome_of(attempt, target),
+            Verdict::Stop => {
+                exchange.body.release();
+                return outcome_of(attempt, target);
+            }
             Verdict::Again { delay, elsewhere } => {
                 // The permit was settled above: a request in back-off holds no half-open slot.
                 if !delay.is_zero() {

@@ -8,17 +8,19 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::header::{EXPECT, HOST, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::AttemptBody;
 use crate::breaker::{self, Permit};
 use crate::exchange::Exchange;
+use crate::expect::Expectation;
 use crate::headers::{self, Hop};
 use crate::policy::{self, RequestFacts};
 use crate::route::Target;
+use crate::upgrade;
 use crate::upstream::InFlight;
 use crate::upstream::pool::Lease;
 
@@ -67,8 +69,14 @@ pub(crate) enum Failure {
     /// The client stopped sending the request's body.
     #[error("the client sent nothing of the body for {0:?}")]
     ClientStalled(Duration),
+    /// The client sent the request's body at less than `limits.body_rate_min`.
+    #[error("the client sends the body too slowly")]
+    ClientSlow,
     #[error("the client broke off the request's body: {0}")]
     ClientBroke(hyper::Error),
+    /// The request's body has more bytes than it may.
+    #[error("the request's body is larger than allowed")]
+    BodyTooLarge,
 }
 
 impl Attempt {
@@ -96,7 +104,9 @@ impl Attempt {
                 Failure::RequestTimeout { .. }
                 | Failure::BodyStalled(_)
                 | Failure::ClientStalled(_)
-                | Failure::ClientBroke(_),
+                | Failure::ClientSlow
+                | Failure::ClientBroke(_)
+                | Failure::BodyTooLarge,
             ) => None,
         }
     }
@@ -156,7 +166,12 @@ impl Attempt {
                 }
                 true
             }
-            Ended::Failed(Failure::ClientStalled(_) | Failure::ClientBroke(_)) => return None,
+            Ended::Failed(
+                Failure::ClientStalled(_)
+                | Failure::ClientSlow
+                | Failure::ClientBroke(_)
+                | Failure::BodyTooLarge,
+            ) => return None,
         };
         Some(if fault { breaker::Outcome::Fault } else { breaker::Outcome::Success })
     }
@@ -201,13 +216,27 @@ impl<'a> Clock<'a> {
         if !body.whole() {
             body.watch(cx);
         }
-        let (deadline, failure) = match (body.time_runs_since(), self.attempt) {
+        loop {
+            let (deadline, failure) = self.deadline(began);
+            ready!(self.exchange.connection.timer.poll_until(deadline, cx));
+            if matches!(failure, Failure::ClientSlow) && !body.too_slow(deadline) {
+                continue;
+            }
+            return Poll::Ready(failure);
+        }
+    }
+
+    /// What ends the attempt next, and when.
+    fn deadline(&self, began: Instant) -> (Instant, Failure) {
+        let body = &self.exchange.body;
+        match (body.time_runs_since(), self.attempt) {
             (None, _) => {
-                let failure = match body.starved() {
-                    true => Failure::ClientStalled(self.idle),
-                    false => Failure::BodyStalled(self.idle),
-                };
-                (body.moved_at() + self.idle, failure)
+                let stalled = body.moved_at() + self.idle;
+                match body.pace_due() {
+                    Some(due) if due < stalled => (due, Failure::ClientSlow),
+                    _ if body.starved() => (stalled, Failure::ClientStalled(self.idle)),
+                    _ => (stalled, Failure::BodyStalled(self.idle)),
+                }
             }
             (Some(since), Some(attempt)) if since.max(began) + attempt < since + self.total => {
                 (since.max(began) + attempt, Failure::AttemptTimeout(attempt))
@@ -217,9 +246,7 @@ impl<'a> Clock<'a> {
                 let given = deadline.saturating_duration_since(since.max(began));
                 (deadline, Failure::RequestTimeout { total: self.total, given })
             }
-        };
-        ready!(self.exchange.connection.timer.poll_until(deadline, cx));
-        Poll::Ready(failure)
+        }
     }
 
     /// The future's output, unless the attempt's time is over first.
@@ -232,6 +259,9 @@ impl<'a> Clock<'a> {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
+            }
+            if let Some(expectation) = &self.exchange.expectation {
+                expectation.pass_on(&self.exchange.connection.meter, cx);
             }
             self.poll_expired(began, cx).map(Err)
         })
@@ -265,9 +295,15 @@ pub(crate) async fn forward(
             },
         };
         let upstream_request = rewrite(exchange, request, target, endpoint);
+        let upgrading = upstream_request.headers().contains_key(UPGRADE);
+        if upgrading {
+            lease.will_upgrade();
+        }
         let sending = lease.sender().try_send_request(upstream_request);
         let (failure, unsent) = match clock.bound(began, sending).await {
-            Ok(Ok(response)) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS => {
+            Ok(Ok(response))
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrading =>
+            {
                 (Failure::Switched, false)
             }
             Ok(Ok(response)) => {
@@ -277,9 +313,12 @@ pub(crate) async fn forward(
             Ok(Err(mut failed)) => {
                 let handed_back = failed.take_message().is_some();
                 let error = failed.into_error();
-                match error.is_user() && !body.whole() {
-                    true => (Failure::ClientBroke(error), false),
-                    false => (Failure::Lost(error), handed_back || !lease.wrote()),
+                if body.too_large() {
+                    (Failure::BodyTooLarge, false)
+                } else if error.is_user() && !body.whole() {
+                    (Failure::ClientBroke(error), false)
+                } else {
+                    (Failure::Lost(error), handed_back || !lease.wrote())
                 }
             }
             Err(expired) => (expired, !lease.wrote()),
@@ -323,7 +362,7 @@ fn rewrite(
     target: &Target,
     endpoint: usize,
 ) -> Request<AttemptBody> {
-    let mut upstream_request = Request::new(AttemptBody(exchange.body.clone()));
+    let mut upstream_request = Request::new(AttemptBody::of(&exchange.body));
     *upstream_request.method_mut() = request.head.method.clone();
     *upstream_request.uri_mut() = Uri::from(target.path.clone());
     // Of a target in absolute form the host counts (RFC 9112 section 3.2.2).
@@ -339,6 +378,15 @@ fn rewrite(
     };
     headers::to_upstream(&mut edited, &hop);
     headers::apply(&target.request_edits, &mut edited);
+    if let Some(protocol) = upgrade::asked_for(&request.head) {
+        upgrade::set(protocol, &mut edited);
+    }
+    if let Some(expectation) = &exchange.expectation
+        && !exchange.body.touched()
+    {
+        edited.insert(EXPECT, Expectation::VALUE);
+        expectation.watch(&mut upstream_request);
+    }
     *upstream_request.headers_mut() = edited;
     upstream_request
 }

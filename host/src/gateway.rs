@@ -148,9 +148,11 @@ impl Gateway {
         self.admin
     }
 
-    /// Stops accepting, finishes what is under way for `drain_timeout` at the most, and ends.
+    /// Is not ready any more for `drain_delay`, stops accepting, finishes what is under way for
+    /// `drain_timeout` at the most, and ends.
     pub async fn shutdown(self) {
         self.shared.set_ready(false);
+        tokio::time::sleep(self.config.server.drain_delay).await;
         for commands in &self.commands {
             let _ = commands.try_send(Command::Drain); // It has ended, or drains already.
         }

@@ -4,50 +4,34 @@
 //! the exchange, which learns from it whether a request was sent at all, and by the worker, which
 //! learns why a connection ended.
 
-use std::cell::{Cell, RefCell};
-use std::future::Future;
+mod pace;
+mod timer;
+
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::ioctl::{Getter, ioctl};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
-/// A timer that is moved seldom: while its deadline only goes further away, it wakes early, finds
-/// that out and goes on. That saves the timer wheel two visits per request.
-#[derive(Debug, Default)]
-pub(crate) struct LazyTimer(Option<Pin<Box<Sleep>>>);
+pub(crate) use pace::Sending;
+use pace::{Reader, Reading};
+pub(crate) use timer::{ConnectionTimer, LazyTimer};
 
-impl LazyTimer {
-    pub(crate) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if deadline < sleep.deadline() {
-            sleep.as_mut().reset(deadline);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(deadline);
-        }
-        Poll::Pending
-    }
+/// What hyper's server sends by itself when the body of a request with `Expect` is read.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-    /// Keeps the timer running without waiting for anything: the task is woken within `interval`.
-    /// `anew`: what it was set to before may be later than that.
-    fn keep_running(&mut self, interval: Duration, anew: bool, cx: &mut Context<'_>) {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(interval)));
-        if anew {
-            sleep.as_mut().reset(Instant::now() + interval);
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            sleep.as_mut().reset(Instant::now() + interval);
-        }
-    }
-}
+/// What a client still sends after its connection is given up is read up to here, so that it sees the
+/// last response instead of a reset.
+const LINGER_BYTES_MAX: u64 = 64 << 10;
+
+/// And for no longer than this.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Pieces that are copied together, rather than handed to the kernel one by one, in bytes.
 const GATHERED_MAX: usize = 1024;
@@ -72,6 +56,8 @@ pub(crate) enum Cut {
     Header,
     /// The peer took no byte for `idle_timeout`.
     WriteStall,
+    /// The peer reads at less than `body_rate_min`.
+    SlowReader,
 }
 
 /// The counters of one socket.
@@ -83,6 +69,12 @@ pub(crate) struct Meter {
     /// When the phase began; none while nobody had to know: most heads come in one piece.
     since: Cell<Option<Instant>>,
     cut: Cell<Option<Cut>>,
+    /// hyper's own `100 Continue` is to be swallowed: the service has not asked for the body.
+    withholds_continue: Cell<bool>,
+    /// The service has asked for the body: the client is to be told.
+    owes_continue: Cell<bool>,
+    /// The peer may still be sending what nobody will read.
+    unread: Cell<bool>,
 }
 
 impl Meter {
@@ -93,6 +85,9 @@ impl Meter {
             phase: Cell::new(phase),
             since: Cell::new(None),
             cut: Cell::new(None),
+            withholds_continue: Cell::new(false),
+            owes_continue: Cell::new(false),
+            unread: Cell::new(false),
         })
     }
 
@@ -116,10 +111,24 @@ impl Meter {
         self.phase.set(Phase::Busy);
     }
 
-    /// The response is out: the connection waits for the next request.
-    pub(crate) fn exchange_ends(&self, now: Instant) {
+    /// The response is out: the connection waits for the next request. `unread`: some of this one was
+    /// not read.
+    pub(crate) fn exchange_ends(&self, now: Instant, unread: bool) {
         self.phase.set(Phase::Idle);
         self.since.set(Some(now));
+        self.unread.set(unread);
+        self.withholds_continue.set(false);
+        self.owes_continue.set(false);
+    }
+
+    /// The client waits for `100 Continue`, which only the service can grant.
+    pub(crate) fn withhold_continue(&self) {
+        self.withholds_continue.set(true);
+    }
+
+    /// The service has granted it. It goes out when hyper next flushes.
+    pub(crate) fn owe_continue(&self) {
+        self.owes_continue.set(true);
     }
 }
 
@@ -130,6 +139,8 @@ pub(crate) struct Patience {
     pub(crate) header: Duration,
     /// Without a byte taken by the peer.
     pub(crate) write_stall: Duration,
+    /// Bytes per second that the peer must read at least; none is off.
+    pub(crate) rate_min: Option<u64>,
 }
 
 /// A TCP connection with its counters and deadlines.
@@ -143,7 +154,18 @@ pub(crate) struct Socket {
     /// The read timer was last set for a head.
     timing_head: bool,
     write_timer: LazyTimer,
-    stalled_since: Option<Instant>,
+    /// The kernel takes no more bytes.
+    reading: Option<Reading>,
+    /// What of [`CONTINUE`] is still to be sent.
+    continuing: &'static [u8],
+    lingering: Option<Linger>,
+}
+
+/// The end of a connection whose peer may still be sending.
+#[derive(Debug)]
+struct Linger {
+    until: Instant,
+    bytes: u64,
 }
 
 impl Socket {
@@ -167,9 +189,15 @@ impl Socket {
             read_timer: LazyTimer::default(),
             timing_head: false,
             write_timer: LazyTimer::default(),
-            stalled_since: None,
+            reading: None,
+            continuing: &[],
+            lingering: None,
         };
         (socket, meter)
+    }
+
+    pub(crate) fn meter(&self) -> &Rc<Meter> {
+        &self.meter
     }
 
     /// Nothing to read: is the peer's time over?
@@ -215,21 +243,91 @@ impl Socket {
                 Poll::Ready(Ok(bytes))
             }
             Poll::Ready(result) => {
-                self.stalled_since = None;
+                self.reading = None;
                 if let Ok(count) = result {
                     self.meter.written.set(self.meter.written.get() + count as u64);
                 }
                 Poll::Ready(result)
             }
-            Poll::Pending => {
-                let Some(patience) = self.patience else { return Poll::Pending };
-                let since = *self.stalled_since.get_or_insert_with(Instant::now);
-                ready!(self.write_timer.poll_until(since + patience.write_stall, cx));
-                self.meter.cut.set(Some(Cut::WriteStall));
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+            Poll::Pending => self.poll_reader(cx),
         }
     }
+
+    /// The kernel takes no more: is the peer reading?
+    fn poll_reader(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(Patience { write_stall: idle, rate_min, .. }) = self.patience else {
+            return Poll::Pending;
+        };
+        let mut reading = self.reading.unwrap_or_else(|| Reading::stops(Instant::now()));
+        let cut = loop {
+            if self.write_timer.poll_until(reading.due(idle), cx).is_pending() {
+                self.reading = Some(reading);
+                return Poll::Pending;
+            }
+            let queued = unacknowledged(&self.stream).unwrap_or_default();
+            let acknowledged = self.meter.written.get().saturating_sub(queued);
+            match reading.look(Instant::now(), acknowledged, idle, rate_min) {
+                Reader::FastEnough => {}
+                Reader::Slow => break Cut::SlowReader,
+                Reader::Stalled => break Cut::WriteStall,
+            }
+        };
+        self.meter.cut.set(Some(cut));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Whether these are the bytes of hyper's own `100 Continue`, which the client must not see yet.
+    fn swallows(&self, bytes: &[u8]) -> bool {
+        self.meter.withholds_continue.get() && bytes.starts_with(CONTINUE) && {
+            self.meter.withholds_continue.set(false);
+            true
+        }
+    }
+
+    /// Sends the `100 Continue` that the service has granted.
+    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.meter.owes_continue.take() {
+            self.continuing = CONTINUE;
+        }
+        while !self.continuing.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, self.continuing))?;
+            self.continuing = &self.continuing[count..];
+            self.meter.written.set(self.meter.written.get() + count as u64);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what the peer still sends. To close under it would have the kernel send a reset, and the
+    /// peer could lose the response that it has not read yet (RFC 9112 section 9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let linger = self
+            .lingering
+            .get_or_insert_with(|| Linger { until: Instant::now() + LINGER_TIME_MAX, bytes: 0 });
+        let mut waste = [0; 4096];
+        while linger.bytes < LINGER_BYTES_MAX {
+            let mut buf = ReadBuf::new(&mut waste);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    linger.bytes += buf.filled().len() as u64;
+                }
+                // Closed by the peer, or broken.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        // Beyond the limit nothing is read: the peer's own buffers fill up and it looks for an answer.
+        ready!(self.read_timer.poll_until(linger.until, cx));
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// How many bytes the kernel has taken and the peer has not acknowledged.
+#[allow(unsafe_code, reason = "rustix has no safe function for this one request")]
+fn unacknowledged(stream: &TcpStream) -> io::Result<u64> {
+    const SIOCOUTQ: rustix::ioctl::Opcode = 0x5411;
+    // SAFETY: on a TCP socket the kernel writes one `int` and reads nothing (tcp(7), SIOCOUTQ).
+    let bytes: i32 = unsafe { ioctl(stream, Getter::<SIOCOUTQ, i32>::new()) }?;
+    Ok(bytes.try_into().unwrap_or_default())
 }
 
 fn is_closed_by_peer(error: &io::Error) -> bool {
@@ -267,6 +365,9 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let socket = self.get_mut();
+        if socket.swallows(bytes) {
+            return Poll::Ready(Ok(CONTINUE.len()));
+        }
         let written = Pin::new(&mut socket.stream).poll_write(cx, bytes);
         socket.after_write(written, bytes.len(), cx)
     }
@@ -292,6 +393,9 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, &gathered[..total]);
         }
         let socket = self.get_mut();
+        if socket.swallows(&slices[0]) {
+            return Poll::Ready(Ok(CONTINUE.len()));
+        }
         let written = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
         socket.after_write(written, total, cx)
     }
@@ -301,20 +405,20 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        // `TcpStream` buffers nothing.
+        self.get_mut().poll_continue(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-/// A timer that the exchanges of one connection share, one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct ConnectionTimer(RefCell<LazyTimer>);
-
-impl ConnectionTimer {
-    pub(crate) fn poll_until(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.borrow_mut().poll_until(deadline, cx)
+        let socket = self.get_mut();
+        if socket.lingering.is_none() {
+            ready!(Pin::new(&mut socket.stream).poll_shutdown(cx))?;
+        }
+        // A head that has begun and not led to an exchange is one that could not be read.
+        let unread = socket.meter.unread.get() || socket.meter.phase.get() == Phase::Head;
+        if socket.patience.is_some() && unread && socket.meter.cut().is_none() {
+            return socket.poll_linger(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -13,12 +13,14 @@ mod admit;
 mod body;
 mod cors;
 mod exchange;
+mod expect;
 mod forward;
 mod headers;
 mod judge;
 mod local;
 mod respond;
 mod route;
+mod upgrade;
 
 pub mod admin;
 pub mod breaker;

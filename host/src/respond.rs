@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,6 +18,7 @@ use crate::forward::{Answer, Failure};
 use crate::headers;
 use crate::route::{Edit, PolicyAnswer};
 use crate::telemetry::record::Record;
+use crate::upgrade::{self, Tunnel};
 use crate::upstream::pool::Lease;
 
 /// A response that is not passed on is read up to here, so that its connection can be used again.
@@ -50,6 +51,8 @@ pub(crate) enum Refusal {
     BadRequest(String),
     /// The request's head has more than `limits.header_bytes`.
     HeadTooLarge,
+    /// The request's body has, or announces, more than `limits.body_bytes`.
+    BodyTooLarge,
     /// The routing policy declined.
     NoRoute,
     /// A page of the gateway, asked for by a method that it does not have.
@@ -95,9 +98,17 @@ pub(crate) fn respond(
         Outcome::Upstream { answer, edits } => {
             let Answer { response, lease, in_flight } = *answer;
             let (mut head, incoming) = response.into_parts();
+            let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+            let protocol = head.headers.get(UPGRADE).filter(|_| switched).cloned();
             headers::to_client(&mut head.headers, &exchange.request_id, head.version);
             headers::apply(&edits, &mut head.headers);
             record.status = head.status.as_u16();
+            if let Some(protocol) = protocol {
+                upgrade::set(&protocol, &mut head.headers);
+                *exchange.connection.tunnel.borrow_mut() =
+                    Some(Tunnel { lease, in_flight, record });
+                return Response::from_parts(head, ResponseBody::none());
+            }
             let idle = snapshot.config.proxy.idle_timeout;
             let body = ResponseBody::upstream(incoming, lease, in_flight, idle, record);
             // The version is the connection's own business, not the service's.
@@ -127,7 +138,9 @@ pub(crate) fn respond(
 /// What every response of an exchange has.
 fn finish(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
     headers.insert(headers::X_REQUEST_ID, exchange.request_id.clone());
-    if exchange.worker().draining() && client == Version::HTTP_11 {
+    // A client that was not asked for its body may send it or not: what follows would be a guess.
+    let unasked = exchange.expectation.is_some() && !exchange.body.whole();
+    if (exchange.worker().draining() || unasked) && client == Version::HTTP_11 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
@@ -167,6 +180,7 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "the request's line and headers are larger than this gateway takes",
         )),
+        Refusal::BodyTooLarge => body_too_large(),
         Refusal::NoRoute => problem(StatusCode::NOT_FOUND, "no route leads from this path"),
         Refusal::NoPage(text) => problem(StatusCode::NOT_FOUND, text),
         Refusal::PageMethod => {
@@ -196,7 +210,8 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
             | Failure::BodyStalled(_) => {
                 problem(StatusCode::GATEWAY_TIMEOUT, &format!("{} service timeout", name(service)))
             }
-            Failure::ClientStalled(_) => {
+            Failure::BodyTooLarge => body_too_large(),
+            Failure::ClientStalled(_) | Failure::ClientSlow => {
                 let detail = "the request's body stopped coming";
                 closing(problem(StatusCode::REQUEST_TIMEOUT, detail))
             }
@@ -205,6 +220,11 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
             }
         },
     }
+}
+
+fn body_too_large() -> Response<Bytes> {
+    let detail = "the request's body is larger than this gateway takes here";
+    closing(problem(StatusCode::PAYLOAD_TOO_LARGE, detail))
 }
 
 fn unavailable(service: &str, cause: &str) -> Response<Bytes> {

@@ -26,6 +26,8 @@ pub(crate) struct Target {
     /// All attempts and delays, up to the response head.
     pub(crate) timeout: Duration,
     pub(crate) attempt_timeout: Option<Duration>,
+    /// The most that the request's body may have.
+    pub(crate) body_bytes_max: u64,
     pub(crate) request_edits: Vec<Edit>,
     pub(crate) response_edits: Vec<Edit>,
 }
@@ -90,6 +92,7 @@ fn check(snapshot: &Snapshot, request: &RequestFacts, answer: Answer) -> Result<
                 path: checked_path(request, answer.path)?,
                 timeout: timeout.map_or(proxy.request_timeout, |t| t.min(proxy.request_timeout)),
                 attempt_timeout: attempt_timeout.or(proxy.attempt_timeout),
+                body_bytes_max: snapshot.config.limits.body_bytes.unwrap_or(u64::MAX),
                 request_edits: checked_edits(answer.request_headers)?,
                 response_edits: checked_edits(answer.response_headers)?,
             }))

@@ -7,7 +7,6 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +31,7 @@ use crate::policy::{self, Engine, Fault, Kind, LoadError, Version, Warm};
 use crate::respond;
 use crate::telemetry::access::{Line, Producer};
 use crate::telemetry::metrics::{Cause, Counters, FaultReason, RetryRefusal};
+use crate::upgrade::{self, Tunnel};
 use crate::upstream::pool::Pool;
 use crate::upstream::{LocalServices, Services};
 
@@ -117,6 +117,8 @@ pub(crate) struct Connection {
     pub(crate) forwarded_for: HeaderValue,
     pub(crate) meter: Rc<Meter>,
     pub(crate) timer: ConnectionTimer,
+    /// What follows the response that is going out, where that is a 101.
+    pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
 
 /// The thread's main function; returns when the worker has drained.
@@ -341,6 +343,7 @@ impl Worker {
                 keep_alive: config.limits.keep_alive_timeout,
                 header: config.limits.header_timeout,
                 write_stall: config.proxy.idle_timeout,
+                rate_min: config.limits.body_rate_min,
             },
         );
         let connection = Rc::new(Connection {
@@ -349,34 +352,40 @@ impl Worker {
             forwarded_for: headers::client_value(client),
             meter: meter.clone(),
             timer: ConnectionTimer::default(),
+            tunnel: RefCell::new(None),
         });
+        let serving = connection.clone();
         let service = service_fn(move |request| {
-            let connection = connection.clone();
+            let connection = serving.clone();
             // Now, not when the future is first polled: hyper looks for more bytes in between.
             connection.meter.exchange_begins();
             // Boxed: hyper moves it into place, and its size is that of the whole exchange.
             Box::pin(async move { Ok::<_, Infallible>(exchange(connection, request).await) })
         });
-        let mut http = pin!(
-            http1::Builder::new()
-                .max_buf_size(config.limits.header_bytes)
-                .max_headers(config.limits.header_count)
-                // `io.rs` keeps this time: hyper's timer would also count idleness.
-                .header_read_timeout(None)
-                .serve_connection(TokioIo::new(socket), service)
-        );
+        let mut http = http1::Builder::new()
+            .max_buf_size(config.limits.header_bytes)
+            .max_headers(config.limits.header_count)
+            // `io.rs` keeps this time: hyper's timer would also count idleness.
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(socket), service);
         let ended = tokio::select! {
-            ended = http.as_mut() => ended,
+            ended = &mut http => ended,
             () = self.drain.notified() => {
-                http.as_mut().graceful_shutdown();
-                http.await
+                Pin::new(&mut http).graceful_shutdown();
+                (&mut http).await
             }
         };
+        if let Some(tunnel) = connection.tunnel.take() {
+            let parts = http.into_parts();
+            let idle = config.proxy.tunnel_idle_timeout;
+            upgrade::run(parts.io.into_inner(), parts.read_buf, tunnel, idle).await;
+        }
         if let Some(cut) = meter.cut() {
             self.counters.cut(match cut {
                 Cut::KeepAlive => Cause::KeepAlive,
                 Cut::Header => Cause::Header,
                 Cut::WriteStall => Cause::WriteStall,
+                Cut::SlowReader => Cause::SlowReader,
             });
         } else if ended.is_err_and(|error| error.is_parse()) {
             self.counters.unparsed_request();

@@ -8,17 +8,21 @@
 
 mod architecture;
 mod balancing;
+mod bodies;
 mod breaker;
 mod configuration;
 mod cors;
 mod default_retry;
 mod default_routes;
 mod demo;
+mod expectations;
 mod harness;
 mod lifecycle;
 mod monitor;
+mod outages;
 mod pages;
 mod policies;
 mod proxying;
 mod retry;
 mod telemetry;
+mod upgrades;

@@ -100,22 +100,6 @@ mod messages {
     }
 
     #[tokio::test]
-    async fn a_client_that_expects_100_gets_it_and_then_its_answer() {
-        let writer = Upstream::start().await;
-        let gateway = Gateway::before([&writer], "").await;
-        let mut client = gateway.connect().await;
-        client
-            .send(
-                "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
-            )
-            .await;
-        assert_eq!(client.head().await.status(), 100);
-        client.send("body").await;
-        assert_eq!(client.reply().await.text(), "hello");
-        assert_eq!(writer.request().body, b"body");
-    }
-
-    #[tokio::test]
     async fn an_informational_response_is_not_the_answer() {
         let answer = Answer::bytes("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
             .then_send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nafter");
@@ -333,16 +317,6 @@ mod headers {
             assert!(received.head.has(name), "{name} is missing: {:?}", received.head);
         }
         assert_eq!(received.body, b"body");
-    }
-
-    #[tokio::test]
-    async fn an_upgrade_is_not_passed_on() {
-        let writer = Upstream::start().await;
-        let gateway = Gateway::before([&writer], "").await;
-        let request =
-            Request::get("/x").header("Connection", "Upgrade").header("Upgrade", "websocket");
-        gateway.call(request).await;
-        assert!(!writer.request().head.has("upgrade"));
     }
 
     #[tokio::test]

@@ -234,7 +234,7 @@ mod never {
     #[tokio::test]
     async fn with_a_body_that_was_passed_on_and_not_kept() {
         let writer = Upstream::answering([Answer::close(), Answer::ok("half a body")]).await;
-        let gateway = Gateway::before([&writer], "").await;
+        let gateway = Gateway::before([&writer], r#"proxy.replay_body_max = "3B""#).await;
         let reply = gateway.call(Request::new("PUT", "/x").body("gone")).await;
         reply.problem(503);
         assert_eq!(writer.count(), 1);

@@ -172,6 +172,15 @@ impl Gateway {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// Halts it where it stands, with all its connections open, until [`go_on`](Self::go_on).
+    pub fn halt(&self) {
+        kill_process(self.pid, Signal::STOP).unwrap();
+    }
+
+    pub fn go_on(&self) {
+        kill_process(self.pid, Signal::CONT).unwrap();
+    }
+
     /// Asks it to end, as a service manager does.
     pub fn terminate(&self) {
         kill_process(self.pid, Signal::TERM).unwrap();

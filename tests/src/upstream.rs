@@ -53,6 +53,8 @@ impl Default for Gate {
 #[derive(Debug, Clone)]
 pub struct Answer {
     before_body: bool,
+    /// Between the request's head and its body: waits, and asks for the body.
+    asking: Option<Option<Gate>>,
     steps: Vec<Step>,
 }
 
@@ -62,6 +64,7 @@ enum Step {
     Wait(Gate),
     Pause(Duration),
     Flood,
+    Echo,
     Hang,
     Close,
     Reset,
@@ -69,7 +72,7 @@ enum Step {
 
 impl Answer {
     fn of(step: Step) -> Self {
-        Self { before_body: false, steps: vec![step] }
+        Self { before_body: false, asking: None, steps: vec![step] }
     }
 
     /// 200 with this body.
@@ -115,6 +118,14 @@ impl Answer {
     /// Nothing, for as long as the gateway keeps the connection.
     pub fn hang() -> Self {
         Self::of(Step::Hang)
+    }
+
+    /// Agrees to another protocol, in which it sends back all that it gets, until that ends.
+    pub fn switch_to(protocol: &str) -> Self {
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+        );
+        Self::bytes(head).then(Step::Echo)
     }
 
     fn then(mut self, step: Step) -> Self {
@@ -164,6 +175,20 @@ impl Answer {
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.steps.insert(0, Step::Pause(delay));
+        self
+    }
+
+    /// The same, but asking for the request's body first: `100 Continue`.
+    #[must_use]
+    pub fn asking_for_the_body(mut self) -> Self {
+        self.asking = Some(None);
+        self
+    }
+
+    /// The same, but asking only when the gate is open.
+    #[must_use]
+    pub fn asking_behind(mut self, gate: &Gate) -> Self {
+        self.asking = Some(Some(gate.clone()));
         self
     }
 
@@ -472,6 +497,12 @@ async fn serve(stream: TcpStream, connection: usize, shared: &Shared) -> io::Res
             let kept = if is_check { &mut state.checks } else { &mut state.traffic };
             change(&mut kept[index]);
         };
+        if let Some(gate) = answer.asking {
+            if let Some(gate) = gate {
+                gate.opened().await;
+            }
+            wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
         if !answer.before_body {
             wire.body(framing, |piece| {
                 edit(&|received| {
@@ -492,6 +523,13 @@ async fn serve(stream: TcpStream, connection: usize, shared: &Shared) -> io::Res
                 Step::Flood => loop {
                     wire.send(&[b'f'; 16 * 1024]).await?;
                     shared.flooded.fetch_add(16 * 1024, Ordering::Relaxed);
+                },
+                Step::Echo => loop {
+                    let bytes = wire.some(16 * 1024).await?;
+                    if bytes.is_empty() {
+                        return Ok(());
+                    }
+                    wire.send(&bytes).await?;
                 },
                 Step::Close => return Ok(()),
                 Step::Reset => {

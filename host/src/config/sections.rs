@@ -11,8 +11,8 @@ use tracing::Level;
 
 use super::reader::{Section, refuse};
 use super::value::{
-    DAY, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, duration_or_off, fraction, list,
-    number, quote, size, socket_address, string, word,
+    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, fraction, list, number,
+    or_off, quote, rate, size, socket_address, string, word,
 };
 use super::web::{header_name, method, origin, path_prefix, request_path};
 use super::{AccessLog, Admin, Breaker, Cors, Health, Limits, Log, PolicyLimits, Proxy, Server};
@@ -23,6 +23,11 @@ pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Opt
     let pages = section.read("pages", defaults.map(|d| d.pages), boolean);
     let pages_prefix =
         section.read("pages_prefix", defaults.map(|d| d.pages_prefix.clone()), path_prefix);
+    let drain_delay = section.read(
+        "drain_delay",
+        defaults.map(|d| d.drain_delay),
+        duration(Duration::ZERO..=10 * MINUTE),
+    );
     let drain_timeout = section.read(
         "drain_timeout",
         defaults.map(|d| d.drain_timeout),
@@ -37,6 +42,7 @@ pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Opt
         },
         pages: pages?,
         pages_prefix: pages_prefix?,
+        drain_delay: drain_delay?,
         drain_timeout: drain_timeout?,
     })
 }
@@ -52,10 +58,14 @@ pub(super) fn proxy(mut section: Section<'_>, defaults: Option<&Proxy>) -> Optio
     let request_timeout =
         section.read("request_timeout", d.map(|d| d.request_timeout), duration(MS..=HOUR));
     let attempt_timeout =
-        section.read("attempt_timeout", d.map(|d| d.attempt_timeout), duration_or_off(MS..=HOUR));
+        section.read("attempt_timeout", d.map(|d| d.attempt_timeout), or_off(duration(MS..=HOUR)));
     let idle_timeout = section.read("idle_timeout", d.map(|d| d.idle_timeout), duration(MS..=DAY));
+    let tunnel_idle_timeout =
+        section.read("tunnel_idle_timeout", d.map(|d| d.tunnel_idle_timeout), duration(MS..=DAY));
     let connect_timeout =
         section.read("connect_timeout", d.map(|d| d.connect_timeout), duration(MS..=5 * MINUTE));
+    let replay_body_max =
+        section.read("replay_body_max", d.map(|d| d.replay_body_max), size(0..=16 * MIB));
     let retry_attempts_max =
         section.read("retry_attempts_max", d.map(|d| d.retry_attempts_max), number(1..=100));
     let retry_delay_max = section.read(
@@ -88,7 +98,9 @@ pub(super) fn proxy(mut section: Section<'_>, defaults: Option<&Proxy>) -> Optio
         request_timeout: request_timeout?,
         attempt_timeout: attempt_timeout?,
         idle_timeout: idle_timeout?,
+        tunnel_idle_timeout: tunnel_idle_timeout?,
         connect_timeout: connect_timeout?,
+        replay_body_max: replay_body_max?,
         retry_attempts_max: retry_attempts_max?,
         retry_delay_max: retry_delay_max?,
         retry_budget_ratio: retry_budget_ratio?,
@@ -105,6 +117,10 @@ pub(super) fn limits(mut section: Section<'_>, defaults: Option<&Limits>) -> Opt
         section.read("header_timeout", d.map(|d| d.header_timeout), duration(MS..=10 * MINUTE));
     let keep_alive_timeout =
         section.read("keep_alive_timeout", d.map(|d| d.keep_alive_timeout), duration(MS..=HOUR));
+    let body_rate_min =
+        section.read("body_rate_min", d.map(|d| d.body_rate_min), or_off(rate(1..=GIB)));
+    let body_bytes =
+        section.read("body_bytes", d.map(|d| d.body_bytes), or_off(size(0..=1024 * GIB)));
     section.finish();
     Some(Limits {
         connections: connections?,
@@ -112,6 +128,8 @@ pub(super) fn limits(mut section: Section<'_>, defaults: Option<&Limits>) -> Opt
         header_count: header_count?,
         header_timeout: header_timeout?,
         keep_alive_timeout: keep_alive_timeout?,
+        body_rate_min: body_rate_min?,
+        body_bytes: body_bytes?,
     })
 }
 

@@ -21,6 +21,7 @@ pub(super) const DAY: Duration = Duration::from_hours(24);
 
 pub(super) const KIB: u64 = 1024;
 pub(super) const MIB: u64 = 1024 * KIB;
+pub(super) const GIB: u64 = 1024 * MIB;
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
@@ -112,13 +113,13 @@ pub(super) fn duration(
     }
 }
 
-/// A duration within `range`, or `"off"`.
-pub(super) fn duration_or_off(
-    range: RangeInclusive<Duration>,
-) -> impl Fn(&Value<'_>) -> Checked<Option<Duration>> {
+/// What `read` takes, or `"off"`.
+pub(super) fn or_off<T>(
+    read: impl Fn(&Value<'_>) -> Checked<T>,
+) -> impl Fn(&Value<'_>) -> Checked<Option<T>> {
     move |value| match value.get_ref() {
         DeValue::String(it) if it == "off" => Ok(None),
-        _ => duration(range.clone())(value).map(Some).map_err(|mut faults| {
+        _ => read(value).map(Some).map_err(|mut faults| {
             for help in faults.iter_mut().filter_map(|fault| fault.help.as_mut()) {
                 help.push_str(", or \"off\"");
             }
@@ -128,31 +129,55 @@ pub(super) fn duration_or_off(
 }
 
 /// A number of bytes within `range`: `"64KiB"`.
-pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&Value<'_>) -> Checked<usize> {
-    move |value| {
-        let text = match value.get_ref() {
-            DeValue::Integer(it) => {
-                return refuse(
-                    "must be a size with its unit, not a bare number",
-                    format!("write \"{it}KiB\" for KiB, \"{it}B\" for bytes"),
-                );
-            }
-            _ => string(value, "a size", "64KiB")?,
-        };
-        let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
-        match text.parse::<ByteSize>() {
-            Ok(ByteSize(it)) if has_unit => {
-                match range.contains(&it).then(|| usize::try_from(it)) {
+pub(super) fn size<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&Value<'_>) -> Checked<T> {
+    move |value| match value.get_ref() {
+        DeValue::Integer(it) => refuse(
+            "must be a size with its unit, not a bare number",
+            format!("write \"{it}KiB\" for KiB, \"{it}B\" for bytes"),
+        ),
+        _ => {
+            let text = string(value, "a size", "64KiB")?;
+            match bytes(text) {
+                Some(it) => match range.contains(&it).then(|| T::try_from(it)) {
                     Some(Ok(it)) => Ok(it),
                     _ => out_of_range(&range, |bytes| show_size(*bytes)),
-                }
+                },
+                None => refuse(
+                    format!("is not a size: {}", quote(text)),
+                    "write a number with its unit: \"64KiB\", \"8MiB\", \"500B\"",
+                ),
             }
-            _ => refuse(
-                format!("is not a size: {}", quote(text)),
-                "write a number with its unit: \"64KiB\", \"8MiB\", \"500B\"",
-            ),
         }
     }
+}
+
+/// Bytes per second within `range`: `"240B/s"`.
+pub(super) fn rate(range: RangeInclusive<u64>) -> impl Fn(&Value<'_>) -> Checked<u64> {
+    move |value| match value.get_ref() {
+        DeValue::Integer(it) => refuse(
+            "must be a rate with its unit, not a bare number",
+            format!("write \"{it}B/s\" for bytes per second"),
+        ),
+        _ => {
+            let text = string(value, "a rate", "240B/s")?;
+            match text.strip_suffix("/s").and_then(bytes) {
+                Some(it) if range.contains(&it) => Ok(it),
+                Some(_) => out_of_range(&range, |bytes| format!("{}/s", show_size(*bytes))),
+                None => refuse(
+                    format!("is not a rate: {}", quote(text)),
+                    "write a number with its unit, per second: \"240B/s\", \"1KiB/s\"",
+                ),
+            }
+        }
+    }
+}
+
+/// The bytes of a size with its unit.
+fn bytes(text: &str) -> Option<u64> {
+    let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
+    text.parse::<ByteSize>().ok().filter(|_| has_unit).map(|ByteSize(bytes)| bytes)
 }
 
 /// One of a few words, each with what it stands for.
@@ -252,6 +277,10 @@ fn show_duration(duration: &Duration) -> String {
 
 fn show_size(bytes: u64) -> String {
     match bytes {
+        bytes if bytes >= 1024 * GIB && bytes.is_multiple_of(1024 * GIB) => {
+            format!("{}TiB", bytes / (1024 * GIB))
+        }
+        bytes if bytes >= GIB && bytes.is_multiple_of(GIB) => format!("{}GiB", bytes / GIB),
         bytes if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{}MiB", bytes / MIB),
         bytes if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{}KiB", bytes / KIB),
         bytes => format!("{bytes}B"),

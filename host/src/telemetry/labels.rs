@@ -17,7 +17,10 @@ impl From<&Attempt> for AttemptResult {
             Failure::AttemptTimeout(_)
             | Failure::RequestTimeout { .. }
             | Failure::BodyStalled(_) => AttemptResult::Timeout,
-            Failure::ClientStalled(_) | Failure::ClientBroke(_) => AttemptResult::Client,
+            Failure::ClientStalled(_)
+            | Failure::ClientSlow
+            | Failure::ClientBroke(_)
+            | Failure::BodyTooLarge => AttemptResult::Client,
         }
     }
 }
@@ -51,6 +54,7 @@ pub(super) fn why(refusal: &Refusal) -> Option<&'static str> {
     Some(match refusal {
         Refusal::BadRequest(_) => "bad_request",
         Refusal::HeadTooLarge => "head_too_large",
+        Refusal::BodyTooLarge => "body_too_large",
         Refusal::NoRoute => "no_route",
         Refusal::PageMethod | Refusal::NoPage(_) => return None,
         Refusal::PolicyFault => "policy_fault",
@@ -63,7 +67,9 @@ pub(super) fn why(refusal: &Refusal) -> Option<&'static str> {
             Failure::RequestTimeout { .. } => "request_timeout",
             Failure::BodyStalled(_) => "body_stalled",
             Failure::ClientStalled(_) => "client_stalled",
+            Failure::ClientSlow => "client_slow",
             Failure::ClientBroke(_) => "client_broke",
+            Failure::BodyTooLarge => "body_too_large",
         },
     })
 }

@@ -101,6 +101,8 @@ labelled! {
         Header = "header",
         /// `idle_timeout`: the client took no byte of its response.
         WriteStall = "write_stall",
+        /// `body_rate_min`: the client reads its response too slowly.
+        SlowReader = "slow_reader",
     }
 }
 

@@ -26,6 +26,10 @@ pub(crate) enum End {
     UpstreamLost,
     /// The service stopped sending its response.
     UpstreamIdle,
+    /// Nothing moved in the tunnel for `proxy.tunnel_idle_timeout`.
+    TunnelIdle,
+    /// One side of the tunnel broke off.
+    TunnelBroken,
 }
 
 #[derive(Debug)]
@@ -105,6 +109,12 @@ impl Record {
         self.end.get_or_insert(end);
     }
 
+    /// So much came from the client and went to it through a tunnel.
+    pub(crate) fn tunnelled(&mut self, from_client: u64, to_client: u64) {
+        self.body.add_bytes(from_client);
+        self.bytes_out += to_client;
+    }
+
     pub(crate) fn refused(&mut self, refusal: &Refusal) {
         self.why = super::labels::why(refusal);
     }
@@ -119,6 +129,8 @@ impl Record {
             (End::ClientGone, _) => "client_gone",
             (End::UpstreamLost, _) => "upstream_lost",
             (End::UpstreamIdle, _) => "upstream_idle",
+            (End::TunnelIdle, _) => "tunnel_idle",
+            (End::TunnelBroken, _) => "tunnel_broken",
         }
     }
 }
@@ -154,6 +166,11 @@ impl Drop for Record {
             decision: self.decision,
             why: self.why(),
         });
-        self.connection.meter.exchange_ends(now);
+        let unread = !self.body.whole();
+        self.connection.meter.exchange_ends(now, unread);
+        // Where the client has left, nobody sends; where the worker ends, nobody reads.
+        if unread && self.status != 0 && !worker.cutting.get() {
+            self.body.clone().discard();
+        }
     }
 }

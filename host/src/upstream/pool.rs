@@ -2,17 +2,19 @@
 //!
 //! hyper-util's pooled client locks across threads; a worker's list needs no lock.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -52,7 +54,13 @@ struct Connection {
     meter: Rc<Meter>,
     /// The task that moves the connection's bytes.
     task: AbortHandle,
+    /// The task is to hand the socket over when HTTP has ended on it.
+    upgrading: Rc<Cell<bool>>,
+    upgraded: oneshot::Receiver<Upgraded>,
 }
+
+/// A socket on which another protocol is spoken now, and what of it was read already.
+pub(crate) type Upgraded = (Socket, Bytes);
 
 impl Pool {
     /// `endpoints`: how many each service has.
@@ -88,16 +96,24 @@ impl Pool {
         let stream = connect_any(addresses).await?;
         stream.set_nodelay(true)?;
         let (socket, meter) = Socket::connected(stream);
-        let (sender, connection) = http1::Builder::new()
+        let (sender, mut connection) = http1::Builder::new()
             .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
             .handshake(TokioIo::new(socket))
             .await
             .map_err(io::Error::other)?;
+        let upgrading = Rc::new(Cell::new(false));
+        let (hand_over, upgraded) = oneshot::channel();
+        let will_upgrade = upgrading.clone();
         let task = tokio::task::spawn_local(async move {
             // Its errors reach the exchange through the sender.
-            let _ = connection.await;
+            let _ = (&mut connection).await;
+            if will_upgrade.get() {
+                let parts = connection.into_parts();
+                let _ = hand_over.send((parts.io.into_inner(), parts.read_buf)); // Or closed.
+            }
         });
-        let connection = Connection { sender, meter, task: task.abort_handle() };
+        let task = task.abort_handle();
+        let connection = Connection { sender, meter, task, upgrading, upgraded };
         Ok(self.lease(connection, service, endpoint, false))
     }
 
@@ -168,10 +184,23 @@ impl Lease {
         self.connection().meter.read() > self.read_before
     }
 
+    /// The request asks for another protocol. Whatever comes of that, the connection serves no other.
+    pub(crate) fn will_upgrade(&self) {
+        self.connection().upgrading.set(true);
+    }
+
+    /// The socket, once the service has agreed to another protocol. None: the connection broke.
+    pub(crate) async fn upgraded(mut self) -> Option<Upgraded> {
+        let connection = self.connection.take().expect("a lease ends once");
+        tokio::time::timeout(READY_TIME_MAX, connection.upgraded).await.ok()?.ok()
+    }
+
     /// The response has ended: the connection may serve the next attempt.
     pub(crate) fn finish(mut self) {
         let mut connection = self.connection.take().expect("a lease ends once");
-        if connection.sender.is_ready() {
+        if connection.upgrading.get() {
+            connection.task.abort();
+        } else if connection.sender.is_ready() {
             self.pool.put_back(connection, self.service, self.endpoint);
         } else if !connection.sender.is_closed() {
             // The connection's own task has not come round to saying so yet.

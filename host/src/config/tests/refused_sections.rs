@@ -25,7 +25,7 @@ error: unknown key `reqest_timeout` in `[proxy]`
 3 | reqest_timeout = "5s"
   | ^^^^^^^^^^^^^^ unknown
   |
-  = help: did you mean `request_timeout`? known in `[proxy]`: `request_timeout`, `attempt_timeout`, `idle_timeout`, `connect_timeout`, `retry_attempts_max`, `retry_delay_max`, `retry_budget_ratio`, `retry_budget_min_per_s`
+  = help: did you mean `request_timeout`? known in `[proxy]`: `request_timeout`, `attempt_timeout`, `idle_timeout`, `tunnel_idle_timeout`, `connect_timeout`, `replay_body_max`, `retry_attempts_max`, `retry_delay_max`, `retry_budget_ratio`, `retry_budget_min_per_s`
 
 error: unknown key `frequency` in `[health]`
  --> gateway.toml:5:1

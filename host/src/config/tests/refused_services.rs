@@ -303,7 +303,7 @@ error: unknown key `\u{1b}[31m` in `[proxy]`
 2 | "\u001b[31m" = 1
   | ^^^^^^^^^^^^ unknown
   |
-  = help: known in `[proxy]`: `request_timeout`, `attempt_timeout`, `idle_timeout`, `connect_timeout`, `retry_attempts_max`, `retry_delay_max`, `retry_budget_ratio`, `retry_budget_min_per_s`
+  = help: known in `[proxy]`: `request_timeout`, `attempt_timeout`, `idle_timeout`, `tunnel_idle_timeout`, `connect_timeout`, `replay_body_max`, `retry_attempts_max`, `retry_delay_max`, `retry_budget_ratio`, `retry_budget_min_per_s`
 "##,
     );
 }

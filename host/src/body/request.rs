@@ -1,0 +1,419 @@
+//! A request's body: read from the client once, at the pace of the attempt that sends it on, and kept
+//! for the next attempt as long as it fits into `proxy.replay_body_max`.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::io::Sending;
+
+/// A request's body that is given up is read on up to here, so that the client sees the response
+/// instead of a reset, and its connection can serve again.
+const UNWANTED_BYTES_MAX: u64 = 64 << 10;
+
+/// And for no longer than this.
+const UNWANTED_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What a request's body may take up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UploadLimits {
+    /// `proxy.replay_body_max`.
+    pub(crate) replay_bytes_max: usize,
+    /// `limits.body_rate_min`, in bytes per second; none is off.
+    pub(crate) rate_min: Option<u64>,
+}
+
+/// A request's body, as far as it has come.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: RefCell<Incoming>,
+    limits: UploadLimits,
+    /// The most that it may have: `limits.body_bytes`, or less where the route says so.
+    bytes_max: Cell<u64>,
+    kept: RefCell<Kept>,
+    /// The number of the reader that may have it: those of earlier attempts are superseded.
+    reader: Cell<u32>,
+    /// The reader waits for a verdict on its attempt, which has failed before the body was sent.
+    held: RefCell<Option<Waker>>,
+    is_held: Cell<bool>,
+    /// Some of it was asked for.
+    touched: Cell<bool>,
+    /// When the request's head had arrived.
+    arrived: Instant,
+    /// When its end was reached.
+    whole_since: Cell<Option<Instant>>,
+    /// When it last moved.
+    moved_at: Cell<Instant>,
+    /// How fast the client sends.
+    sending: Cell<Sending>,
+    bytes: Cell<u64>,
+    /// The exchange, whose deadline depends on the body's progress.
+    exchange: RefCell<Option<Waker>>,
+}
+
+/// What has come of the body, for an attempt that needs it again.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The first piece, as it was read: most bodies have no other.
+    first: Bytes,
+    /// All pieces behind it. Copied, since a piece of a byte may hold a whole buffer of hyper's.
+    rest: Vec<u8>,
+    trailers: Option<HeaderMap>,
+    /// It has become too large to be kept.
+    overflown: bool,
+}
+
+/// Why an attempt cannot have more of the body.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UploadError {
+    #[error(transparent)]
+    Client(#[from] hyper::Error),
+    #[error("larger than allowed")]
+    TooLarge,
+    #[error("another attempt has the body now")]
+    Superseded,
+}
+
+impl UploadLimits {
+    pub(crate) fn of(config: &Config) -> UploadLimits {
+        UploadLimits {
+            replay_bytes_max: config.proxy.replay_body_max,
+            rate_min: config.limits.body_rate_min,
+        }
+    }
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, now: Instant, limits: UploadLimits) -> Rc<RequestBody> {
+        let whole = incoming.is_end_stream();
+        Rc::new(RequestBody {
+            incoming: RefCell::new(incoming),
+            limits,
+            bytes_max: Cell::new(u64::MAX),
+            kept: RefCell::default(),
+            reader: Cell::new(0),
+            held: RefCell::new(None),
+            is_held: Cell::new(false),
+            touched: Cell::new(false),
+            arrived: now,
+            whole_since: Cell::new(whole.then_some(now)),
+            moved_at: Cell::new(now),
+            sending: Cell::default(),
+            bytes: Cell::new(0),
+            exchange: RefCell::new(None),
+        })
+    }
+
+    /// Sets the most that it may have. False: the client has announced more.
+    pub(crate) fn limit(&self, bytes_max: u64) -> bool {
+        self.bytes_max.set(bytes_max);
+        self.whole() || self.incoming.borrow().size_hint().lower() <= bytes_max
+    }
+
+    /// Whether a limit on its size has ended it.
+    pub(crate) fn too_large(&self) -> bool {
+        self.bytes.get() > self.bytes_max.get()
+    }
+
+    /// Whether the body can still be sent from its beginning.
+    pub(crate) fn replayable(&self) -> bool {
+        !self.kept.borrow().overflown
+    }
+
+    /// Whether some of it was asked for.
+    pub(crate) fn touched(&self) -> bool {
+        self.touched.get()
+    }
+
+    /// Whether its end was reached.
+    pub(crate) fn whole(&self) -> bool {
+        self.whole_since.get().is_some()
+    }
+
+    /// Since when nobody waits for the client: the whole request is here, or none of its body was
+    /// asked for. None while the body is on its way.
+    pub(crate) fn time_runs_since(&self) -> Option<Instant> {
+        match self.touched.get() {
+            true => self.whole_since.get(),
+            false => Some(self.whole_since.get().unwrap_or(self.arrived)),
+        }
+    }
+
+    /// When a part of the body last moved on.
+    pub(crate) fn moved_at(&self) -> Instant {
+        self.moved_at.get()
+    }
+
+    /// Whether the client, not the service, is what the body waits for.
+    pub(crate) fn starved(&self) -> bool {
+        self.sending.get().is_waiting()
+    }
+
+    /// When the client's pace is to be looked at; none while it is not what is waited for.
+    pub(crate) fn pace_due(&self) -> Option<Instant> {
+        self.limits.rate_min.and_then(|_| self.sending.get().due())
+    }
+
+    /// Looks at the client's pace, when that is due: whether it is too slow.
+    pub(crate) fn too_slow(&self, now: Instant) -> bool {
+        let mut sending = self.sending.get();
+        let is_slow = sending.is_too_slow(now, self.limits.rate_min);
+        self.sending.set(sending);
+        is_slow
+    }
+
+    /// An attempt begins: what it waits for begins now.
+    pub(crate) fn attempt_begins(&self, now: Instant) {
+        self.moved_at.set(now);
+    }
+
+    /// Has an attempt that failed early wait with the rest of the body until it is known whether the
+    /// next one gets it.
+    pub(crate) fn hold(&self) {
+        self.is_held.set(true);
+    }
+
+    /// The attempt that failed is the last one: it may have the rest.
+    pub(crate) fn release(&self) {
+        self.is_held.set(false);
+        if let Some(reader) = self.held.borrow_mut().take() {
+            reader.wake();
+        }
+    }
+
+    /// Have the current task woken when the deadline changes.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        let mut exchange = self.exchange.borrow_mut();
+        match &mut *exchange {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *exchange = Some(cx.waker().clone()),
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Counts bytes of a tunnel, which come behind the body.
+    pub(crate) fn add_bytes(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// Nobody wants the rest: takes it from the client for a while, so that the client sees its
+    /// response and not a reset. If that finds the end, the connection can serve on.
+    pub(crate) fn discard(self: Rc<RequestBody>) {
+        self.supersede();
+        self.kept.take();
+        tokio::task::spawn_local(async move {
+            let rest = std::future::poll_fn(|cx| {
+                let mut bytes = 0;
+                while let Some(frame) =
+                    ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx))
+                {
+                    bytes += frame
+                        .ok()
+                        .and_then(|frame| frame.into_data().ok())
+                        .map_or(0, |data| data.len() as u64);
+                    if bytes > UNWANTED_BYTES_MAX {
+                        break;
+                    }
+                }
+                Poll::Ready(())
+            });
+            let _ = tokio::time::timeout(UNWANTED_TIME_MAX, rest).await; // Too much, or too late.
+        });
+    }
+
+    /// The number of a new reader, after which earlier ones get nothing more.
+    fn supersede(&self) -> u32 {
+        let reader = self.reader.get().wrapping_add(1);
+        self.reader.set(reader);
+        self.release();
+        reader
+    }
+
+    /// The next frame from the client.
+    fn poll_incoming(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if !self.touched.replace(true) {
+            // From now on the client's pace counts, not the request's time.
+            self.deadline_changed();
+        }
+        let mut incoming = self.incoming.borrow_mut();
+        let mut sending = self.sending.get();
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            if !sending.is_waiting() {
+                sending.waits(Instant::now());
+                self.sending.set(sending);
+                self.deadline_changed();
+            }
+            return Poll::Pending;
+        };
+        let Some(Ok(frame)) = frame else {
+            if frame.is_none() {
+                self.ended();
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
+        };
+        let mut kept = self.kept.borrow_mut();
+        if let Some(data) = frame.data_ref() {
+            let now = Instant::now();
+            self.moved_at.set(now);
+            self.bytes.set(self.bytes.get() + data.len() as u64);
+            sending.moved(now, data.len() as u64);
+            self.sending.set(sending);
+            if self.too_large() {
+                return Poll::Ready(Some(Err(UploadError::TooLarge)));
+            }
+            kept.keep(data, self.limits.replay_bytes_max);
+        } else if let Some(trailers) = frame.trailers_ref()
+            && !kept.overflown
+        {
+            kept.trailers = Some(trailers.clone());
+        }
+        if incoming.is_end_stream() {
+            self.ended();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn ended(&self) {
+        if self.whole_since.get().is_none() {
+            self.whole_since.set(Some(Instant::now()));
+            self.deadline_changed();
+        }
+    }
+
+    fn deadline_changed(&self) {
+        if let Some(exchange) = self.exchange.borrow_mut().take() {
+            exchange.wake();
+        }
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, data: &Bytes, bytes_max: usize) {
+        if self.overflown {
+            return;
+        }
+        if self.len() + data.len() > bytes_max {
+            *self = Kept { overflown: true, ..Kept::default() };
+        } else if self.first.is_empty() {
+            self.first = data.clone();
+        } else {
+            self.rest.extend_from_slice(data);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    /// What is behind the first `taken` bytes, or as much of it as is in one piece.
+    fn behind(&self, taken: usize) -> Bytes {
+        match taken.checked_sub(self.first.len()) {
+            None => self.first.slice(taken..),
+            Some(taken) => Bytes::copy_from_slice(&self.rest[taken..]),
+        }
+    }
+}
+
+/// One attempt's view of a request's body: from its beginning.
+#[derive(Debug)]
+pub(crate) struct AttemptBody {
+    body: Rc<RequestBody>,
+    reader: u32,
+    /// Of what is kept, so much was sent. Once that has overflown, only the reader that was at its
+    /// end is left.
+    taken: usize,
+    took_trailers: bool,
+}
+
+impl AttemptBody {
+    /// The body for a new attempt: earlier ones get nothing more of it.
+    pub(crate) fn of(body: &Rc<RequestBody>) -> AttemptBody {
+        AttemptBody { reader: body.supersede(), body: body.clone(), taken: 0, took_trailers: false }
+    }
+
+    /// What an earlier attempt has read already, and this one has not.
+    fn replay(&mut self) -> Option<Frame<Bytes>> {
+        let kept = self.body.kept.borrow();
+        if kept.overflown {
+            return None;
+        }
+        if self.taken < kept.len() {
+            let data = kept.behind(self.taken);
+            self.taken += data.len();
+            self.body.moved_at.set(Instant::now());
+            return Some(Frame::data(data));
+        }
+        let trailers = kept.trailers.clone().filter(|_| !self.took_trailers)?;
+        self.took_trailers = true;
+        Some(Frame::trailers(trailers))
+    }
+}
+
+impl Body for AttemptBody {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let reader = self.get_mut();
+        if reader.reader != reader.body.reader.get() {
+            return Poll::Ready(Some(Err(UploadError::Superseded)));
+        }
+        if reader.body.is_held.get() {
+            *reader.body.held.borrow_mut() = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some(frame) = reader.replay() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if reader.body.whole() {
+            return Poll::Ready(None);
+        }
+        let polled = ready!(reader.body.poll_incoming(cx));
+        if let Some(Ok(frame)) = &polled {
+            reader.taken += frame.data_ref().map_or(0, Bytes::len);
+            reader.took_trailers |= frame.is_trailers();
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let kept = self.body.kept.borrow();
+        self.body.whole()
+            && (kept.overflown || self.taken == kept.len())
+            && (kept.trailers.is_none() || self.took_trailers)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let kept = self.body.kept.borrow();
+        if kept.trailers.is_some() {
+            // Trailers need chunks, whatever the length.
+            return SizeHint::default();
+        }
+        let ahead = if kept.overflown { 0 } else { kept.len() - self.taken } as u64;
+        let coming = self.body.incoming.borrow().size_hint();
+        let mut all = SizeHint::new();
+        all.set_lower(ahead.saturating_add(coming.lower()));
+        if let Some(upper) = coming.upper().and_then(|upper| upper.checked_add(ahead)) {
+            all.set_upper(upper);
+        }
+        all
+    }
+}

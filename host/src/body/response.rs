@@ -1,0 +1,194 @@
+//! A response's body on its way to the client, and what has to happen at its end: the service's
+//! connection is free, the balancer counts one request less, the record is written.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::RequestBody;
+use crate::io::LazyTimer;
+use crate::telemetry::record::{End, Record};
+use crate::upstream::InFlight;
+use crate::upstream::pool::Lease;
+
+/// The body of a response to a client. Its end, or its being dropped, ends the exchange.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    source: Source,
+    /// None where a tunnel follows, which has it.
+    record: Option<Box<Record>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// The gateway's own bytes, once.
+    Own(Option<Bytes>),
+    Upstream(Box<Upstream>),
+}
+
+#[derive(Debug)]
+struct Upstream {
+    incoming: Incoming,
+    request: Rc<RequestBody>,
+    /// None once the response has ended.
+    lease: Option<Lease>,
+    _in_flight: InFlight,
+    idle_timeout: Duration,
+    timer: LazyTimer,
+    waiting_since: Option<Instant>,
+}
+
+/// Why a response broke off; hyper closes the client's connection for it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the service broke off its response: {0}")]
+    Lost(#[from] hyper::Error),
+    #[error("the service sent nothing for too long")]
+    Idle,
+}
+
+impl ResponseBody {
+    pub(crate) fn own(bytes: Bytes, record: Box<Record>) -> ResponseBody {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        ResponseBody { source: Source::Own(bytes), record: Some(record) }.ended_if_empty()
+    }
+
+    /// No body, and not the end of the exchange either: that of a 101.
+    pub(crate) fn none() -> ResponseBody {
+        ResponseBody { source: Source::Own(None), record: None }
+    }
+
+    /// hyper drops a body that is empty, or that belongs to a HEAD request, without asking for it.
+    fn ended_if_empty(mut self) -> ResponseBody {
+        let is_head = self.record.as_ref().is_some_and(|record| record.is_head());
+        if self.is_end_stream() || is_head {
+            self.end(End::Done);
+        }
+        self
+    }
+
+    fn end(&mut self, end: End) {
+        if let Some(record) = &mut self.record {
+            record.end(end);
+        }
+    }
+
+    pub(crate) fn upstream(
+        incoming: Incoming,
+        lease: Lease,
+        in_flight: InFlight,
+        idle_timeout: Duration,
+        record: Box<Record>,
+    ) -> ResponseBody {
+        let mut upstream = Upstream {
+            incoming,
+            request: record.body().clone(),
+            lease: Some(lease),
+            _in_flight: in_flight,
+            idle_timeout,
+            timer: LazyTimer::default(),
+            waiting_since: None,
+        };
+        upstream.finish_if_ended();
+        ResponseBody { source: Source::Upstream(Box::new(upstream)), record: Some(record) }
+            .ended_if_empty()
+    }
+}
+
+impl Upstream {
+    /// hyper does not ask again once it knows that nothing is left, so the end is looked for here.
+    fn finish_if_ended(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        // A service that answers before it has read the request may never read it: its connection,
+        // dropped, is closed, and the client's with it.
+        if self.request.whole() {
+            lease.finish();
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.waiting_since = None;
+                self.finish_if_ended();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => {
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                // A service that answers while it reads may wait for the request to go on.
+                let since = *self.waiting_since.get_or_insert_with(Instant::now);
+                let since = since.max(self.request.moved_at());
+                match self.timer.poll_until(since + self.idle_timeout, cx) {
+                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Idle))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        let polled = match &mut body.source {
+            Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Upstream(upstream) => upstream.poll_frame(cx),
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(data), Some(record)) = (frame.data_ref(), &mut body.record) {
+                    record.bytes_out += data.len() as u64;
+                }
+            }
+            Poll::Ready(Some(Err(BodyError::Lost(_)))) => body.end(End::UpstreamLost),
+            Poll::Ready(Some(Err(BodyError::Idle))) => body.end(End::UpstreamIdle),
+            Poll::Ready(None) => body.end(End::Done),
+            Poll::Pending => {}
+        }
+        if body.is_end_stream() {
+            body.end(End::Done);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::Upstream(upstream) => upstream.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Source::Upstream(upstream) => upstream.incoming.size_hint(),
+        }
+    }
+}

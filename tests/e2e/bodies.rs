@@ -1,0 +1,260 @@
+//! Requests' bodies: sent again from what was kept, limited in size and in slowness, and what becomes
+//! of one that nobody wants to the end.
+
+use std::time::{Duration, Instant};
+
+use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, within};
+
+/// A failed attempt costs no time, and does not open the circuit.
+const AGAIN: &str = "policy.retry.config.delay = \"0s\"\nbreaker.failure_threshold = 100";
+
+mod sent_again {
+    use super::*;
+
+    #[tokio::test]
+    async fn whole_after_a_lost_connection_and_after_a_status() {
+        let body: Vec<u8> = (0..60_000u32).map(|i| i as u8).collect();
+        for failure in [Answer::close(), Answer::status(503), Answer::reset()] {
+            let writer = Upstream::answering([failure, Answer::ok("second")]).await;
+            let gateway = Gateway::before([&writer], AGAIN).await;
+            let reply = gateway.call(Request::new("PUT", "/x").body(&body)).await;
+            assert_eq!(reply.text(), "second");
+            let requests = writer.requests();
+            assert_eq!(requests.len(), 2);
+            assert!(requests.iter().all(|request| request.body == body), "both had all of it");
+        }
+    }
+
+    #[tokio::test]
+    async fn in_chunks_where_it_came_in_chunks() {
+        let writer = Upstream::answering([Answer::status(503), Answer::ok("second")]).await;
+        let gateway = Gateway::before([&writer], AGAIN).await;
+        let mut client = gateway.connect().await;
+        client.send("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        for piece in ["one", "two", "three"] {
+            client.send(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
+        }
+        client.send("0\r\n\r\n").await;
+        assert_eq!(client.reply().await.text(), "second");
+        assert!(writer.requests().iter().all(|request| request.body == b"onetwothree"));
+    }
+
+    #[tokio::test]
+    async fn up_to_what_is_kept_and_no_more() {
+        let lines = format!("{AGAIN}\nproxy.replay_body_max = \"1KiB\"");
+        for (bytes, status) in [(1024, 200), (1025, 503)] {
+            let writer = Upstream::answering([Answer::status(503), Answer::ok("")]).await;
+            let gateway = Gateway::before([&writer], &lines).await;
+            let reply = gateway.call(Request::new("PUT", "/x").body(vec![b'x'; bytes])).await;
+            assert_eq!(reply.status(), status, "{bytes}");
+        }
+    }
+
+    /// The service gives up on an upload that has only begun: the rest goes to the next attempt.
+    #[tokio::test]
+    async fn from_its_beginning_while_the_client_still_sends() {
+        let writer =
+            Upstream::answering([Answer::status(503).before_body(), Answer::ok("second")]).await;
+        let gateway = Gateway::before([&writer], AGAIN).await;
+        let mut client = gateway.connect().await;
+        client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst").await;
+        writer.received(|request| request.body == b"first").await;
+        client.send("other").await;
+        assert_eq!(client.reply().await.text(), "second");
+        assert_eq!(writer.requests()[1].body, b"firstother");
+    }
+
+    #[tokio::test]
+    async fn to_no_other_endpoint_where_the_method_says_no() {
+        let writer = Upstream::answering([Answer::close(), Answer::ok("second")]).await;
+        let gateway = Gateway::before([&writer], AGAIN).await;
+        gateway.call(Request::post("/x", "once")).await.problem(503);
+        assert_eq!(writer.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn never_once_the_response_has_begun() {
+        let broken = Answer::bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").then_close();
+        let writer = Upstream::answering([broken, Answer::ok("whole")]).await;
+        let gateway = Gateway::before([&writer], AGAIN).await;
+        let mut client = gateway.connect().await;
+        client.begin(&Request::new("PUT", "/x").body("body")).await;
+        let head = client.head().await;
+        let (length, end) = client.rest(head.response_framing("PUT")).await;
+        assert!(length == 4 && end.is_err(), "{length} {end:?}");
+        assert_eq!(writer.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn over_a_new_connection_where_an_idle_one_had_died() {
+        let writer =
+            Upstream::answering([Answer::ok("first").then_close(), Answer::ok("second")]).await;
+        let gateway = Gateway::before([&writer], "policy.retry.config.attempts = 1").await;
+        let put = || Request::new("PUT", "/x").body("body");
+        assert_eq!(gateway.call(put()).await.text(), "first");
+        let reply = gateway.call(put()).await;
+        assert_eq!(reply.text(), "second");
+        assert_eq!(writer.requests()[1].body, b"body");
+        assert_eq!(gateway.access_of(&reply).await["attempts"], 1);
+    }
+}
+
+mod too_large {
+    use super::*;
+
+    const LIMIT: &str = "limits.body_bytes = \"1KiB\"";
+
+    #[tokio::test]
+    async fn by_its_own_word_it_does_not_reach_the_service() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], LIMIT).await;
+        let reply = gateway.call(Request::post("/x", vec![b'x'; 1025])).await;
+        assert_eq!(reply.problem(413), "the request's body is larger than this gateway takes here");
+        assert_eq!(gateway.access_of(&reply).await["why"], "body_too_large");
+        assert_eq!(gateway.call(Request::post("/x", vec![b'x'; 1024])).await.status(), 200);
+        assert_eq!(writer.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn in_chunks_it_is_noticed_on_the_way_and_is_no_fault_of_the_service() {
+        let writer = Upstream::start().await;
+        let lines = format!("{LIMIT}\nbreaker.failure_threshold = 1");
+        let gateway = Gateway::before([&writer], lines).await;
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        for _ in 0..2 {
+            client.send(format!("400\r\n{}\r\n", "x".repeat(0x400))).await;
+        }
+        client.reply().await.problem(413);
+        assert!(writer.requests().iter().all(|request| !request.whole), "none arrived whole");
+        assert_eq!(gateway.get("/x").await.status(), 200, "the circuit is closed");
+    }
+}
+
+mod too_slow {
+    use super::*;
+
+    /// Sends the first bytes of a body, and then none.
+    async fn dawdle(gateway: &Gateway) -> Client {
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx").await;
+        client
+    }
+
+    #[tokio::test]
+    async fn it_is_cut_after_ten_seconds_and_others_are_not() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], "").await;
+        let (mut slow, mut fine) = (dawdle(&gateway).await, gateway.connect().await);
+        fine.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 6000\r\n\r\n").await;
+        let begun = Instant::now();
+        let trickle = async {
+            // 500 bytes a second, which is twice what is asked for.
+            for _ in 0..60 {
+                fine.send("x".repeat(100)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            fine.reply().await.status()
+        };
+        let cut = async {
+            let head = tokio::time::timeout(Duration::from_secs(20), slow.wire.head()).await;
+            (head.expect("it is cut").unwrap().unwrap().status(), begun.elapsed())
+        };
+        let (fine, (status, after)) = tokio::join!(trickle, cut);
+        assert_eq!((fine, status), (200, 408));
+        assert!(after >= Duration::from_secs(9), "after {after:?}");
+        gateway.access_line(|line| line["why"] == "client_slow").await;
+    }
+
+    #[tokio::test]
+    async fn unless_that_is_off() {
+        let writer = Upstream::start().await;
+        let lines = "limits.body_rate_min = \"off\"\nproxy.idle_timeout = \"11s\"";
+        let gateway = Gateway::before([&writer], lines).await;
+        let begun = Instant::now();
+        let mut client = dawdle(&gateway).await;
+        let head = tokio::time::timeout(Duration::from_secs(20), client.wire.head()).await;
+        assert_eq!(head.expect("it is cut").unwrap().unwrap().status(), 408);
+        assert!(begun.elapsed() >= Duration::from_secs(11), "by `idle_timeout`");
+        gateway.access_line(|line| line["why"] == "client_stalled").await;
+    }
+}
+
+mod unwanted {
+    use super::*;
+
+    /// A client that sends all before it reads must not find its connection reset.
+    #[tokio::test]
+    async fn the_answer_that_came_early_is_seen_by_a_client_that_still_sends() {
+        let writer = Upstream::with(|_| Answer::status(401).before_body().then_close()).await;
+        let gateway = Gateway::before([&writer], "").await;
+        for length in [20_000, 60_000] {
+            let mut client = gateway.connect().await;
+            client
+                .send(format!("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"))
+                .await;
+            writer.received(|_| true).await;
+            client.send(vec![b'x'; length]).await;
+            let reply = client.reply().await;
+            assert_eq!((reply.status(), reply.text().as_str()), (401, "401 by the upstream"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_short_rest_leaves_the_connection_usable() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::start(format!(
+            "{}\n{}",
+            orchestrator_tests::service("writer", [&writer]),
+            r#"policy.routing.config.routes = [{ path_prefix = "/known", service = "writer" }]"#
+        ))
+        .await;
+        let mut client = gateway.connect().await;
+        for _ in 0..2 {
+            client.send("POST /unknown HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n").await;
+            assert_eq!(client.reply().await.status(), 404);
+            client.send("x".repeat(3000)).await;
+        }
+        assert_eq!(client.call(Request::get("/known")).await.text(), "hello");
+    }
+
+    #[tokio::test]
+    async fn one_that_goes_on_and_on_is_closed_after_a_second_without_a_reset() {
+        let writer = Upstream::with(|_| Answer::status(413).before_body()).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status(), 413);
+        // A few bytes a while later: they are read, and then the end is an orderly one.
+        let begun = Instant::now();
+        let ended = async {
+            loop {
+                if client.wire.send(b"x").await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        within("the gateway to close", ended).await;
+        assert!(begun.elapsed() > Duration::from_millis(500), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_service_may_answer_while_it_reads_to_the_end() {
+        let gate = Gate::new();
+        let both = Answer::bytes("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf")
+            .before_body()
+            .then_wait(&gate)
+            .then_send("rest");
+        let writer = Upstream::answering([both]).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab").await;
+        let head = client.head().await;
+        client.send("cd").await;
+        gate.open();
+        let (length, end) = client.rest(head.response_framing("POST")).await;
+        assert!(length == 8 && end.is_ok(), "{length} {end:?}");
+    }
+}

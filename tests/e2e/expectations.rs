@@ -1,0 +1,78 @@
+//! `Expect: 100-continue`: the service asks for the body, and nobody else.
+
+use orchestrator_tests::{Answer, Gate, Gateway, Request, Upstream};
+
+const ANNOUNCED: &str =
+    "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+
+#[tokio::test]
+async fn the_services_100_reaches_the_client_and_then_the_body_the_service() {
+    let writer = Upstream::answering([Answer::ok("hello").asking_for_the_body()]).await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    for count in 1..=2 {
+        client.send(ANNOUNCED).await;
+        assert_eq!(client.head().await.status(), 100);
+        client.send("body").await;
+        assert_eq!(client.reply().await.text(), "hello", "and the connection serves on");
+        let received = &writer.requests()[count - 1];
+        assert_eq!(received.header("expect").as_deref(), Some("100-continue"));
+        assert_eq!(received.body, b"body");
+    }
+}
+
+#[tokio::test]
+async fn a_final_answer_is_all_that_the_client_gets_where_the_service_does_not_ask() {
+    let refusal = Answer::status(417).before_body();
+    let writer = Upstream::answering([refusal]).await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED).await;
+    let reply = client.reply().await;
+    assert_eq!((reply.status(), reply.text().as_str()), (417, "417 by the upstream"));
+    // Whether the body follows is the client's choice, so what comes next could not be understood.
+    assert_eq!(reply.header("connection").as_deref(), Some("close"));
+    client.ended().await;
+}
+
+#[tokio::test]
+async fn a_body_that_comes_unasked_is_passed_on() {
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send(format!("{ANNOUNCED}body")).await;
+    assert_eq!(client.reply().await.text(), "hello");
+    assert_eq!(writer.request().body, b"body");
+}
+
+#[tokio::test]
+async fn a_service_that_asks_late_is_still_heard() {
+    let gate = Gate::new();
+    let writer = Upstream::answering([Answer::ok("late").asking_behind(&gate)]).await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED).await;
+    writer.received(|_| true).await;
+    gate.open();
+    assert_eq!(client.head().await.status(), 100);
+    client.send("body").await;
+    assert_eq!(client.reply().await.text(), "late");
+}
+
+#[tokio::test]
+async fn the_gateways_own_answers_need_no_body() {
+    let writer = Upstream::down();
+    let gateway = Gateway::before([&writer], "policy.retry.config.attempts = 1").await;
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED).await;
+    assert_eq!(client.head().await.status(), 503);
+}
+
+#[tokio::test]
+async fn a_request_without_a_body_expects_nothing() {
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], "").await;
+    let reply = gateway.call(Request::get("/x").header("Expect", "100-continue")).await;
+    assert_eq!(reply.status(), 200);
+    assert!(!writer.request().head.has("expect"));
+}
