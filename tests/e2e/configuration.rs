@@ -95,11 +95,10 @@ mod bad {
     #[tokio::test]
     async fn a_key_whose_work_is_not_built_is_unknown() {
         for (before, section, key, value) in [
-            ("[admin]", "", "drain_delay", "\"5s\""),
-            ("[admin]", "", "trusted_proxies", "[]"),
+            ("[admin]", "", "tls", "true"),
             ("[policy.routing]", "", "weight", "2"),
-            ("[admin]", "[proxy]\n", "replay_body_max", "\"64KiB\""),
-            ("[admin]", "[limits]\n", "body_bytes", "\"1MiB\""),
+            ("[admin]", "[proxy]\n", "mirror", "\"shadow\""),
+            ("[admin]", "[limits]\n", "streams", "100"),
         ] {
             let lines = format!("{section}{key} = {value}\n{before}");
             refused_at(before, &lines, key, &["unknown key", &format!("`{key}`")]).await;
