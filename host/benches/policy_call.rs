@@ -72,6 +72,7 @@ fn request() -> Box<RequestFacts> {
     Box::new(RequestFacts {
         head,
         client: [127, 0, 0, 1].into(),
+        scheme: "http",
         now_ms: 1_700_000_000_000,
         seed: 42,
         services: Box::default(),

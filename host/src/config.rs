@@ -39,6 +39,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::load::CONFIG_BYTES_MAX;
 pub use self::source::{Origin, SourceMap};
@@ -90,6 +92,18 @@ pub struct Server {
     ///
     /// Up to 128 bytes; segments of `A-Z a-z 0-9 - . _ ~`. Default: `""`.
     pub pages_prefix: String,
+    /// Which peers are proxies of our own, whose `Forwarded`, `X-Forwarded-…` and `X-Request-Id`
+    /// count: networks such as `10.0.0.0/8` and `fd00::/8`, or single addresses. What all other
+    /// peers say there is replaced.
+    ///
+    /// A list of up to 1000. Default: `[]`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether paths are refused (400) that only some servers read as they are written: those with
+    /// `;`, or with `/`, `;` or `%` percent-encoded. For rules about paths in front of services that
+    /// decode `%2F` before they route, or cut off what follows a `;`.
+    ///
+    /// True or false. Default: `false`.
+    pub strict_paths: bool,
     /// How long the gateway goes on accepting connections once it is told to stop, with `/readyz` down
     /// already: the time that a load balancer in front needs to see that.
     ///

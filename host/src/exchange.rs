@@ -13,13 +13,14 @@ use crate::admit::{Refused, admit};
 use crate::body::{RequestBody, ResponseBody, UploadLimits};
 use crate::expect::Expectation;
 use crate::forward::{Attempt, Clock, Ended, forward};
+use crate::headers::Caller;
 use crate::judge::{Verdict, judge};
 use crate::policy::RequestFacts;
 use crate::respond::{self, Outcome, Refusal};
 use crate::route::{Routed, Target, route};
 use crate::telemetry::record::Record;
 use crate::worker::{Connection, Snapshot, Worker};
-use crate::{headers, local};
+use crate::{headers, local, path};
 
 /// What the steps of one request have in common.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Exchange {
     /// The generation and the policy versions that this request keeps.
     pub(crate) snapshot: Rc<Snapshot>,
     pub(crate) body: Rc<RequestBody>,
+    pub(crate) caller: Rc<Caller>,
     pub(crate) request_id: HeaderValue,
     /// The client waits to be asked for the body.
     pub(crate) expectation: Option<Expectation>,
@@ -48,15 +50,18 @@ pub(crate) async fn exchange(
     let (head, incoming) = request.into_parts();
     let now = Instant::now();
     let snapshot = connection.worker.snapshot();
+    let caller = connection.caller.of(&snapshot.config.server.trusted_proxies, &head.headers);
+    let given_id = caller.trusted.then(|| headers::request_id(&head.headers)).flatten();
     let expectation = Expectation::of(&head, !incoming.is_end_stream());
     if expectation.is_some() {
         connection.meter.withhold_continue();
     }
     let exchange = Exchange {
+        request_id: given_id.cloned().unwrap_or_else(|| connection.worker.new_request_id()),
         body: RequestBody::new(incoming, now, UploadLimits::of(&snapshot.config)),
+        caller,
         snapshot,
         expectation,
-        request_id: connection.worker.new_request_id(),
         connection,
     };
     let mut record = Record::begin(&exchange, &head, now);
@@ -65,9 +70,21 @@ pub(crate) async fn exchange(
     respond::respond(&exchange, client, outcome, record)
 }
 
-async fn decide(exchange: &Exchange, head: http::request::Parts, record: &mut Record) -> Outcome {
+async fn decide(
+    exchange: &Exchange,
+    mut head: http::request::Parts,
+    record: &mut Record,
+) -> Outcome {
     let snapshot = &exchange.snapshot;
     if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
+        return Refusal::BadRequest(reason.to_string()).into();
+    }
+    if !headers::valid_framing(&head.headers) {
+        let reason = "`chunked`, once, is the only transfer coding that this gateway takes";
+        return Refusal::BadRequest(reason.into()).into();
+    }
+    let strict = snapshot.config.server.strict_paths;
+    if let Err(reason) = path::settle(&mut head.uri, &head.method, strict) {
         return Refusal::BadRequest(reason.to_string()).into();
     }
     // hyper's own limit is that of its buffer, which may hold twice as much.
@@ -87,7 +104,8 @@ async fn decide(exchange: &Exchange, head: http::request::Parts, record: &mut Re
 
     // Boxed, since it goes into the store of a policy's instance and back for each decision.
     let request = Box::new(RequestFacts {
-        client: exchange.connection.client,
+        client: exchange.caller.address,
+        scheme: exchange.caller.scheme,
         now_ms: record.arrived_ms(),
         seed: exchange.worker().random(),
         services: if snapshot.wants_services { snapshot.services.states() } else { Box::default() },

@@ -370,7 +370,7 @@ fn rewrite(
     let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     let mut edited = request.head.headers.clone();
     let hop = Hop {
-        client: &exchange.connection.forwarded_for,
+        caller: &exchange.caller,
         client_host: target_host.as_ref().or(request.head.headers.get(HOST)),
         host: &exchange.snapshot.services.all[target.service].endpoints[endpoint].authority,
         request_id: &exchange.request_id,

@@ -2,35 +2,42 @@
 //!
 //! [`valid_host`] checks a request when it arrives, [`to_upstream`] rewrites it for an endpoint, and
 //! [`to_client`] the response on its way back. Each strips first and adds after, so that nothing
-//! a peer writes can strip what the gateway adds (`Connection: X-Forwarded-For`).
+//! a peer writes can strip what the gateway adds (`Connection: X-Forwarded-For`). Who a request
+//! comes from is told by [`Caller`].
 //!
-//! hyper does the framing: it writes `Transfer-Encoding`, and believes `Content-Length`.
+//! hyper does the framing: it writes `Transfer-Encoding`, believes `Content-Length`, and of trailers
+//! sends those that `Trailer` announces.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    TRANSFER_ENCODING, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, VIA,
 };
 use http::{Uri, Version};
 
 use crate::route::Edit;
 
+mod caller;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::caller::{Caller, is_within};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// The longest id that is taken over from a trusted proxy.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
 /// What the gateway tells an endpoint about a request. The values are made once (per connection,
 /// per endpoint, per request); to copy one is to count a reference.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hop<'a> {
-    /// The client's address, from [`client_value`].
-    pub(crate) client: &'a HeaderValue,
-    /// The host that the client asked for: see [`valid_host`]. None from HTTP/1.0 clients.
+    pub(crate) caller: &'a Caller,
+    /// The host that this gateway was asked for: see [`valid_host`]. HTTP/1.0 clients may name none.
     pub(crate) client_host: Option<&'a HeaderValue>,
     /// The HTTP version that the client spoke.
     pub(crate) version: Version,
@@ -81,6 +88,14 @@ pub(crate) fn valid_host<'a>(
     }
 }
 
+/// Whether a request's only transfer coding, if it has any, is the one that hyper undoes. It takes the
+/// last of several for all there are, and the service would get the others undone by nobody.
+pub(crate) fn valid_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
 /// What a request's line and headers have in bytes, about as they were sent.
 pub(crate) fn head_bytes(head: &http::request::Parts) -> usize {
     let target = head.uri.path_and_query().map_or(1, |target| target.as_str().len());
@@ -89,10 +104,19 @@ pub(crate) fn head_bytes(head: &http::request::Parts) -> usize {
     target + fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
 }
 
-/// A client's address as [`Hop`] wants it: once per connection.
-pub(crate) fn client_value(client: IpAddr) -> HeaderValue {
-    // A dual-stack listener sees IPv4 clients as ::ffff:192.0.2.1.
-    HeaderValue::try_from(client.to_canonical().to_string()).expect("an address is ASCII")
+/// The id that a trusted proxy gave the request, if it is fit for logs and headers.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut ids = headers.get_all(X_REQUEST_ID).iter();
+    let (Some(id), None) = (ids.next(), ids.next()) else { return None };
+    let is_fit = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@".contains(&byte);
+    let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(is_fit);
+    fits.then_some(id)
+}
+
+/// Whether the client of a request takes trailers in its response.
+pub(crate) fn takes_trailers(version: Version, headers: &HeaderMap) -> bool {
+    version >= Version::HTTP_11
+        && lists(headers, &TE).any(|it| it.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Rewrites a request's head for an endpoint. The policy's own edits come after.
@@ -100,24 +124,48 @@ pub(crate) fn client_value(client: IpAddr) -> HeaderValue {
 /// What clients say about forwarding is replaced: without a trusted proxy in front it is hearsay.
 pub(crate) fn to_upstream(headers: &mut HeaderMap, hop: &Hop<'_>) {
     // For what is added below, at one go.
-    headers.reserve(6);
-    strip_hop_by_hop(headers);
-    strip_forwarding(headers);
+    headers.reserve(8);
+    let te = headers.contains_key(TE) && takes_trailers(hop.version, headers);
+    let passing = strip_hop_by_hop(headers);
+    strip_hearsay(headers, hop.caller.vouched);
     // The gateway's server has answered it: hyper sends `100 Continue` when the body is asked for.
     headers.remove(EXPECT);
     headers.insert(HOST, hop.host.clone());
-    headers.insert(X_FORWARDED_FOR, hop.client.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    if let Some(host) = hop.client_host {
-        headers.insert(X_FORWARDED_HOST, host.clone());
-    }
+    headers.insert(X_FORWARDED_FOR, hop.caller.forwarded_for.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.caller.scheme));
+    match hop.caller.host.as_ref().or(hop.client_host) {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
+    headers.insert(FORWARDED, hop.caller.forwarded(hop.client_host));
     headers.append(VIA, via(hop.version));
     headers.insert(X_REQUEST_ID, hop.request_id.clone());
+    if passing.chunked {
+        // Said outright: hyper takes a GET whose length it is not told for one without a body.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        if let Some(names) = passing.trailers {
+            headers.insert(TRAILER, names);
+        }
+    }
+    if te {
+        // RFC 9110 section 10.1.4: what is for this connection only is named by `Connection`.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
 }
 
-/// Rewrites a response's head for the client. `version` is what the endpoint spoke.
-pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue, version: Version) {
-    strip_hop_by_hop(headers);
+/// Rewrites a response's head for the client. `version` is what the endpoint spoke; trailers are
+/// announced to a client that [takes them](takes_trailers).
+pub(crate) fn to_client(
+    headers: &mut HeaderMap,
+    request_id: &HeaderValue,
+    version: Version,
+    takes_trailers: bool,
+) {
+    let passing = strip_hop_by_hop(headers);
+    if let Some(names) = passing.trailers.filter(|_| takes_trailers && passing.chunked) {
+        headers.insert(TRAILER, names);
+    }
     headers.append(VIA, via(version));
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
@@ -136,13 +184,25 @@ pub(crate) fn apply(edits: &[Edit], headers: &mut HeaderMap) {
     }
 }
 
+/// What of a message's framing goes on to the next connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Passing {
+    chunked: bool,
+    /// The names of the trailers that may follow, as `Trailer` has them.
+    trailers: Option<HeaderValue>,
+}
+
 /// Removes what is meant for one connection only: the headers that `Connection` names, and those
 /// that are so by definition (RFC 9110 section 7.6.1).
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+fn strip_hop_by_hop(headers: &mut HeaderMap) -> Passing {
     // What most messages take: one look at each name, no search, no allocation.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
+    if !headers.keys().any(|name| is_hop_by_hop(name.as_str())) {
+        return Passing::default();
     }
+    let passing = Passing {
+        chunked: headers.contains_key(TRANSFER_ENCODING),
+        trailers: headers.contains_key(TRAILER).then(|| announced(headers)).flatten(),
+    };
     if headers.contains_key(CONNECTION) {
         for name in named_by_connection(headers) {
             headers.remove(name);
@@ -150,11 +210,17 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     // Where both were sent, `Transfer-Encoding` counted, and the length is wrong or an attack
     // (RFC 9112 section 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if passing.chunked {
         headers.remove(CONTENT_LENGTH);
     }
-    let hop_by_hop: Vec<_> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
-    for name in hop_by_hop {
+    remove_all(headers, is_hop_by_hop);
+    passing
+}
+
+fn remove_all(headers: &mut HeaderMap, which: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| which(name.as_str())).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -162,18 +228,20 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Whether a header is the host's own: a policy may not set or remove it, in requests or responses.
 /// Such are framing, hop-by-hop and forwarding headers, and those that the gateway writes itself.
 pub(crate) fn is_host_owned(name: &HeaderName) -> bool {
+    is_own(with_dashes(name.as_str(), &mut [0; DASHED_BYTES]))
+}
+
+/// The same, of a name that has no underscores.
+fn is_own(name: &str) -> bool {
     is_hop_by_hop(name)
         || is_forwarding(name)
-        || matches!(
-            name.as_str(),
-            "content-length" | "date" | "expect" | "host" | "via" | "x-request-id"
-        )
+        || matches!(name, "content-length" | "date" | "expect" | "host" | "via" | "x-request-id")
 }
 
 /// As a `match`, which looks at the length first: this runs for every header of every message.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-authenticate"
@@ -188,11 +256,9 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// The headers that `Connection` names and that are there: no more than the message has.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let options = headers.get_all(CONNECTION).iter();
-    let options = options.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
     // Empty, and so without an allocation, for `close` and `keep-alive`: that is, nearly always.
     let mut names = Vec::new();
-    for option in options.map(<[u8]>::trim_ascii) {
+    for option in lists(headers, &CONNECTION) {
         if option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive") {
             continue;
         }
@@ -205,25 +271,109 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     names
 }
 
-/// Removes everything that claims to tell how the request came here.
-fn strip_forwarding(headers: &mut HeaderMap) {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| is_forwarding(name)).cloned().collect();
-    for name in names {
-        headers.remove(name);
+/// The items of a list header, over all its lines.
+fn lists<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// `Trailer` without the names of fields that may not be trailers: hyper sends those alone that are
+/// announced.
+fn announced(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut names = String::new();
+    for name in lists(headers, &TRAILER) {
+        let Ok(name) = HeaderName::from_bytes(name) else { continue };
+        if may_trail(name.as_str()) {
+            names.push_str(if names.is_empty() { "" } else { ", " });
+            names.push_str(name.as_str());
+        }
+    }
+    HeaderValue::try_from(names).ok().filter(|names| !names.is_empty())
+}
+
+/// Whether a field may come behind a body: none that says how to frame, route, authenticate or
+/// process a message, or whose meaning is lost by then (RFC 9110 section 6.5.1).
+fn may_trail(name: &str) -> bool {
+    let dashed = &mut [0; DASHED_BYTES];
+    let name = with_dashes(name, dashed);
+    let is_forbidden = matches!(
+        name,
+        "age"
+            | "authorization"
+            | "cache-control"
+            | "content-encoding"
+            | "content-range"
+            | "content-type"
+            | "cookie"
+            | "expires"
+            | "location"
+            | "max-forwards"
+            | "origin"
+            | "pragma"
+            | "range"
+            | "retry-after"
+            | "set-cookie"
+            | "vary"
+            | "www-authenticate"
+    );
+    let is_control = name.starts_with("if-") || name.starts_with("access-control-");
+    !is_forbidden && !is_control && !is_own(name) && !is_hearsay(name)
+}
+
+/// Removes everything that claims to tell how the request came here, and what would pass for a
+/// header of the gateway's own. A trusted proxy may say the former.
+fn strip_hearsay(headers: &mut HeaderMap, vouched: bool) {
+    let is_stripped = |name: &str| match name.contains('_') {
+        true => {
+            let dashed = &mut [0; DASHED_BYTES];
+            let name = with_dashes(name, dashed);
+            is_own(name) || is_hearsay(name)
+        }
+        false => !vouched && is_hearsay(name),
+    };
+    if headers.keys().any(|name| is_stripped(name.as_str())) {
+        remove_all(headers, is_stripped);
     }
 }
 
-/// `Forwarded`, `X-Real-Ip` and `X-Forwarded…`, spelt with dashes or with underscores: to a CGI-like
-/// service the two are one.
-fn is_forwarding(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
-    let begins_with = |prefix: &[u8]| {
-        name.len() >= prefix.len()
-            && name.iter().zip(prefix).all(|(&n, &p)| n == p || (n == b'_' && p == b'-'))
-    };
-    let is = |whole: &[u8]| name.len() == whole.len() && begins_with(whole);
-    begins_with(b"x-forwarded") || is(b"x-real-ip") || is(b"forwarded")
+/// Whether services believe this header in what only a proxy can know: forwarding headers, and names
+/// that have been used for the client's address or for the path as it was before a proxy changed it.
+/// `Proxy` becomes a CGI script's `HTTP_PROXY`.
+fn is_hearsay(name: &str) -> bool {
+    is_forwarding(name)
+        || matches!(
+            name,
+            "cf-connecting-ip"
+                | "client-ip"
+                | "fastly-client-ip"
+                | "proxy"
+                | "true-client-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
+                | "x-original-url"
+                | "x-rewrite-url"
+        )
+}
+
+fn is_forwarding(name: &str) -> bool {
+    name.starts_with("x-forwarded") || matches!(name, "forwarded" | "x-real-ip")
+}
+
+/// Longer than any name that the gateway knows.
+const DASHED_BYTES: usize = 32;
+
+/// A name as a CGI-like service reads it, to which dashes and underscores are one. Of a longer one
+/// the beginning is enough.
+fn with_dashes<'a>(name: &'a str, dashed: &'a mut [u8; DASHED_BYTES]) -> &'a str {
+    if !name.contains('_') {
+        return name;
+    }
+    let length = name.len().min(DASHED_BYTES);
+    for (to, from) in dashed.iter_mut().zip(name.bytes()) {
+        *to = if from == b'_' { b'-' } else { from };
+    }
+    // The name of a header is ASCII.
+    std::str::from_utf8(&dashed[..length]).unwrap_or(name)
 }
 
 /// The gateway's entry in `Via`: the version that it received (RFC 9110 section 7.6.3).

@@ -18,6 +18,7 @@ mod forward;
 mod headers;
 mod judge;
 mod local;
+mod path;
 mod respond;
 mod route;
 mod upgrade;

@@ -77,12 +77,17 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Client {
     origin: Option<HeaderValue>,
+    takes_trailers: bool,
     version: Version,
 }
 
 impl Client {
     pub(crate) fn of(head: &http::request::Parts) -> Client {
-        Client { origin: head.headers.get(ORIGIN).cloned(), version: head.version }
+        Client {
+            origin: head.headers.get(ORIGIN).cloned(),
+            takes_trailers: headers::takes_trailers(head.version, &head.headers),
+            version: head.version,
+        }
     }
 }
 
@@ -100,7 +105,8 @@ pub(crate) fn respond(
             let (mut head, incoming) = response.into_parts();
             let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
             let protocol = head.headers.get(UPGRADE).filter(|_| switched).cloned();
-            headers::to_client(&mut head.headers, &exchange.request_id, head.version);
+            let (id, trailers) = (&exchange.request_id, client.takes_trailers);
+            headers::to_client(&mut head.headers, id, head.version, trailers);
             headers::apply(&edits, &mut head.headers);
             record.status = head.status.as_u16();
             if let Some(protocol) = protocol {

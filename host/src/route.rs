@@ -9,10 +9,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::exchange::Exchange;
-use crate::headers;
 use crate::policy::{Answer, Choice, Fault, RequestFacts};
 use crate::telemetry::record::Record;
 use crate::worker::Snapshot;
+use crate::{headers, path};
 
 /// The longest name of a route that is kept.
 const ROUTE_NAME_BYTES_MAX: usize = 64;
@@ -119,7 +119,9 @@ fn checked_ms(ms: Option<u64>, what: &str) -> Result<Option<Duration>, String> {
 }
 
 /// The path and query to send: the policy's path where it gave one, with the request's own query
-/// unless the policy's path brings its own.
+/// unless the policy's path brings its own. It is sent as the policy has it, but what the gateway
+/// refuses from clients (`path.rs`), such as a dot segment that came about by joining, it refuses
+/// here too.
 fn checked_path(request: &RequestFacts, path: Option<String>) -> Result<PathAndQuery, String> {
     let own = request.head.uri.path_and_query();
     let Some(path) = path else {
@@ -132,6 +134,10 @@ fn checked_path(request: &RequestFacts, path: Option<String>) -> Result<PathAndQ
     // request line early.
     if let Some(bad) = path.bytes().find(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
         return Err(format!("the path {path:?} contains the byte 0x{bad:02x}"));
+    }
+    let name = path.split('?').next().unwrap_or_default();
+    if let Err(error) = path::normal(name, false) {
+        return Err(format!("the path {path:?}: {error}"));
     }
     let whole = match own.and_then(PathAndQuery::query) {
         Some(query) if !path.contains('?') => format!("{path}?{query}"),

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::cors::Cors;
 use crate::exchange::exchange;
 use crate::forward::Attempt;
-use crate::headers;
+use crate::headers::{self, Caller};
 use crate::health::Asker;
 use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
 use crate::policy::{self, Engine, Fault, Kind, LoadError, Version, Warm};
@@ -112,9 +112,8 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) client: IpAddr,
-    /// The value of `X-Forwarded-For` for all its requests.
-    pub(crate) forwarded_for: HeaderValue,
+    /// The peer, which may be a proxy that speaks for others.
+    pub(crate) caller: Rc<Caller>,
     pub(crate) meter: Rc<Meter>,
     pub(crate) timer: ConnectionTimer,
     /// What follows the response that is going out, where that is a 101.
@@ -332,7 +331,7 @@ impl Worker {
     }
 
     /// Serves one client's connection until either side ends it.
-    async fn connection(self: Rc<Self>, stream: TcpStream, client: IpAddr) {
+    async fn connection(self: Rc<Self>, stream: TcpStream, peer: IpAddr) {
         if stream.set_nodelay(true).is_err() {
             return; // The client is gone already.
         }
@@ -348,8 +347,7 @@ impl Worker {
         );
         let connection = Rc::new(Connection {
             worker: self.clone(),
-            client,
-            forwarded_for: headers::client_value(client),
+            caller: Caller::peer(peer, headers::is_within(peer, &config.server.trusted_proxies)),
             meter: meter.clone(),
             timer: ConnectionTimer::default(),
             tunnel: RefCell::new(None),

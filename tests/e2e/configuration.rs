@@ -113,6 +113,7 @@ mod bad {
             ("workers", r#""two""#, "number"),
             ("drain_timeout", "30", r#""30s""#),
             ("drain_timeout", r#""30 parsecs""#, "ms"),
+            ("trusted_proxies", r#"["10.0.0.1/8"]"#, "10.0.0.0/8"),
             ("pages", r#""yes""#, "true"),
             ("pages_prefix", r#""gateway""#, "/"),
         ] {

@@ -1,10 +1,10 @@
 //! The client: whole requests in one call, or byte by byte on a connection that a test keeps.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::wait::within;
 use crate::wire::{Framing, Head, Wire};
@@ -72,6 +72,8 @@ impl Request {
 pub struct Reply {
     pub head: Head,
     pub body: Vec<u8>,
+    /// The lines behind a chunked body.
+    pub trailers: Vec<String>,
 }
 
 impl Reply {
@@ -118,6 +120,15 @@ impl Client {
         Self { wire: Wire::new(stream) }
     }
 
+    /// The same, but from this address of this machine.
+    pub async fn connect_from(own: IpAddr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(own, 0)).unwrap();
+        let connecting = socket.connect(address);
+        let stream = within("a connection to the gateway", connecting).await.unwrap();
+        Self { wire: Wire::new(stream) }
+    }
+
     /// Sends a request and reads the whole response.
     pub async fn call(&mut self, request: Request) -> Reply {
         self.send(request.bytes()).await;
@@ -148,7 +159,7 @@ impl Client {
             .unwrap_or_else(|error| {
                 panic!("{error}, after {} bytes of the body\n{head:?}", body.len())
             });
-        Reply { head, body }
+        Reply { head, body, trailers: std::mem::take(&mut self.wire.trailers) }
     }
 
     /// The next response's head.

@@ -22,5 +22,5 @@ pub mod wire;
 
 pub use client::{Client, Reply, Request};
 pub use gateway::{EVERYTHING_TO_WRITER, Gateway, component, run, service, toml_path};
-pub use upstream::{Answer, Gate, Upstream};
+pub use upstream::{Answer, Gate, Received, Upstream};
 pub use wait::{DEADLINE, eventually, within};

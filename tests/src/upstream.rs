@@ -210,6 +210,8 @@ pub struct Received {
     pub body: Vec<u8>,
     /// How much content came so far.
     pub body_bytes: u64,
+    /// The lines behind a chunked body.
+    pub trailers: Vec<String>,
     /// Whether the body has arrived to its end.
     pub whole: bool,
 }
@@ -489,7 +491,14 @@ async fn serve(stream: TcpStream, connection: usize, shared: &Shared) -> io::Res
         let index = {
             let mut state = shared.state();
             let kept = if is_check { &mut state.checks } else { &mut state.traffic };
-            kept.push(Received { connection, head, body: Vec::new(), body_bytes: 0, whole: false });
+            kept.push(Received {
+                connection,
+                head,
+                body: Vec::new(),
+                body_bytes: 0,
+                trailers: Vec::new(),
+                whole: false,
+            });
             kept.len() - 1
         };
         let edit = |change: &dyn Fn(&mut Received)| {
@@ -512,7 +521,11 @@ async fn serve(stream: TcpStream, connection: usize, shared: &Shared) -> io::Res
                 });
             })
             .await?;
-            edit(&|received| received.whole = true);
+            let trailers = std::mem::take(&mut wire.trailers);
+            edit(&|received| {
+                received.trailers.clone_from(&trailers);
+                received.whole = true;
+            });
         }
         for step in answer.steps {
             match step {

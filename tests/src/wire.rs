@@ -116,13 +116,15 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct Wire {
     pub stream: TcpStream,
+    /// The trailer lines behind the last body that was read, as they came.
+    pub trailers: Vec<String>,
     buffer: BytesMut,
 }
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, trailers: Vec::new(), buffer: BytesMut::new() }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -169,6 +171,7 @@ impl Wire {
     /// Reads a body to its end and shows each piece of content, as it comes, to `see`. An error of
     /// kind `UnexpectedEof` says that the peer cut the body short.
     pub async fn body(&mut self, framing: Framing, mut see: impl FnMut(&[u8])) -> io::Result<()> {
+        self.trailers.clear();
         match framing {
             Framing::Length(length) => self.content(length, &mut see).await,
             Framing::UntilClose => loop {
@@ -184,8 +187,13 @@ impl Wire {
                     io::Error::new(ErrorKind::InvalidData, format!("chunk size {line:?}"))
                 })?;
                 if length == 0 {
-                    while !self.line().await?.is_empty() {}
-                    return Ok(());
+                    loop {
+                        let line = self.line().await?;
+                        if line.is_empty() {
+                            return Ok(());
+                        }
+                        self.trailers.push(line);
+                    }
                 }
                 self.content(length, &mut see).await?;
                 if !self.line().await?.is_empty() {

@@ -282,7 +282,8 @@ impl RequestBody {
         {
             kept.trailers = Some(trailers.clone());
         }
-        if incoming.is_end_stream() {
+        // hyper does not ask again after trailers.
+        if frame.is_trailers() || incoming.is_end_stream() {
             self.ended();
         }
         Poll::Ready(Some(Ok(frame)))

@@ -125,6 +125,9 @@ impl Upstream {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting_since = None;
+                if frame.is_trailers() {
+                    self.finish();
+                }
                 self.finish_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -161,6 +164,10 @@ impl Body for ResponseBody {
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
+                if frame.is_trailers() {
+                    // hyper does not ask again after these.
+                    body.end(End::Done);
+                }
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut body.record) {
                     record.bytes_out += data.len() as u64;
                 }

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tracing::Level;
 
 use super::reader::{Section, refuse};
 use super::value::{
-    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, fraction, list, number,
-    or_off, quote, rate, size, socket_address, string, word,
+    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, fraction, list, network,
+    number, or_off, quote, rate, size, socket_address, string, word,
 };
 use super::web::{header_name, method, origin, path_prefix, request_path};
 use super::{AccessLog, Admin, Breaker, Cors, Health, Limits, Log, PolicyLimits, Proxy, Server};
@@ -23,6 +24,12 @@ pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Opt
     let pages = section.read("pages", defaults.map(|d| d.pages), boolean);
     let pages_prefix =
         section.read("pages_prefix", defaults.map(|d| d.pages_prefix.clone()), path_prefix);
+    let trusted_proxies = section.read(
+        "trusted_proxies",
+        defaults.map(|d| d.trusted_proxies.clone()),
+        list(network, IpNet::eq, 1000),
+    );
+    let strict_paths = section.read("strict_paths", defaults.map(|d| d.strict_paths), boolean);
     let drain_delay = section.read(
         "drain_delay",
         defaults.map(|d| d.drain_delay),
@@ -42,6 +49,8 @@ pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Opt
         },
         pages: pages?,
         pages_prefix: pages_prefix?,
+        trusted_proxies: trusted_proxies?,
+        strict_paths: strict_paths?,
         drain_delay: drain_delay?,
         drain_timeout: drain_timeout?,
     })

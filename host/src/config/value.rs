@@ -3,11 +3,12 @@
 //! Each function makes a reader for [`Section::read`](super::reader::Section::read).
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::{IpNet, Ipv4Net};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -210,6 +211,35 @@ pub(super) fn socket_address(value: &Value<'_>) -> Checked<SocketAddr> {
             _ => "write it like \"127.0.0.1:8003\" or \"[::1]:8003\"".to_owned(),
         };
         refuse(format!("is not an IP address with a port: {}", quote(text)), help)
+    })
+}
+
+/// A network in CIDR notation, or a single address. IPv4 within IPv6 (`::ffff:192.0.2.0/120`) is
+/// what it stands for.
+pub(super) fn network(value: &Value<'_>) -> Checked<IpNet> {
+    const FORM: &str = "write a network like \"10.0.0.0/8\" or \"fd00::/8\", or one address";
+    let text = string(value, "a network or an address", "10.0.0.0/8")?;
+    let network = match (text.parse::<IpAddr>(), text.parse::<IpNet>()) {
+        (Ok(address), _) => IpNet::from(address.to_canonical()),
+        (_, Ok(network)) => network,
+        _ => return refuse(format!("is neither a network nor an address: {}", quote(text)), FORM),
+    };
+    if network.addr() != network.network() {
+        return refuse(
+            format!("has bits behind its prefix: {}", quote(text)),
+            format!(
+                "write \"{}\" for the network, \"{}\" for the address",
+                network.trunc(),
+                network.addr()
+            ),
+        );
+    }
+    Ok(match network {
+        IpNet::V6(mapped) if mapped.prefix_len() >= 96 => match mapped.addr().to_ipv4_mapped() {
+            Some(address) => Ipv4Net::new_assert(address, mapped.prefix_len() - 96).into(),
+            None => network,
+        },
+        network => network,
     })
 }
 

@@ -27,7 +27,7 @@ fn check_stripped(before: &[(&str, &str)], after: &[(&str, &str)]) {
 fn upstream(client: &[(&str, &str)]) -> HeaderMap {
     let mut headers = headers(client);
     let hop = Hop {
-        client: &client_value("192.0.2.7".parse().unwrap()),
+        caller: &Caller::peer("192.0.2.7".parse().unwrap(), false),
         client_host: Some(&HeaderValue::from_static("example.org")),
         version: Version::HTTP_11,
         request_id: &HeaderValue::from_static("id-1"),
@@ -37,7 +37,8 @@ fn upstream(client: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-const ADDED: [(&str, &str); 6] = [
+const ADDED: [(&str, &str); 7] = [
+    ("forwarded", "for=192.0.2.7;proto=http;host=example.org"),
     ("host", "localhost:8000"),
     ("via", "1.1 orchestrator"),
     ("x-forwarded-for", "192.0.2.7"),
@@ -126,8 +127,6 @@ fn what_a_client_says_about_forwarding_is_replaced() {
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-prefix", "/admin"),
-        ("x_forwarded_for", "10.0.0.1"),
-        ("x-real_ip", "10.0.0.1"),
         ("x-request-id", "forged"),
         ("expect", "100-continue"),
     ]);
@@ -135,10 +134,44 @@ fn what_a_client_says_about_forwarding_is_replaced() {
 }
 
 #[test]
+fn so_is_what_services_take_for_it() {
+    for name in [
+        "cf-connecting-ip",
+        "client-ip",
+        "client_ip",
+        "content_length",
+        "fastly-client-ip",
+        "proxy",
+        "proxy_authorization",
+        "transfer_encoding",
+        "true-client-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded",
+        "x-forwarded-by-a-name-that-is-longer-than-any-other",
+        "x-forwarded_for",
+        "x-original-url",
+        "x-real-ip",
+        "x-rewrite-url",
+        "x_forwarded_by-a-name-that-is-longer-than-any-other",
+        "x_forwarded_for",
+        "x_forwarded_proto",
+        "x_original_url",
+        "x_real_ip",
+        "x_request_id",
+    ] {
+        assert_eq!(lines(&upstream(&[(name, "forged")])), lines(&headers(&ADDED)), "{name}");
+    }
+    for name in ["client-id", "x_api_key", "x-forward", "forwarded-by", "_", "content_type"] {
+        assert!(upstream(&[(name, "kept")]).contains_key(name), "{name}");
+    }
+}
+
+#[test]
 fn without_a_host_there_is_no_forwarded_host_and_via_tells_the_version() {
     let mut headers = headers(&[("x-forwarded-host", "evil.example"), ("via", "1.1 edge")]);
     let hop = Hop {
-        client: &client_value("::ffff:192.0.2.7".parse().unwrap()),
+        caller: &Caller::peer("::ffff:192.0.2.7".parse().unwrap(), false),
         client_host: None,
         version: Version::HTTP_10,
         request_id: &HeaderValue::from_static("id-1"),
@@ -147,6 +180,7 @@ fn without_a_host_there_is_no_forwarded_host_and_via_tells_the_version() {
     to_upstream(&mut headers, &hop);
     assert!(!headers.contains_key("x-forwarded-host"));
     assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+    assert_eq!(headers["forwarded"], "for=192.0.2.7;proto=http");
     let via: Vec<_> = headers.get_all(VIA).iter().collect();
     assert_eq!(via, ["1.1 edge", "1.0 orchestrator"]);
 }
@@ -159,7 +193,7 @@ fn the_client_gets_the_response_without_its_hop_by_hop_headers() {
         ("x-request-id", "the service's own"),
         ("server", "uvicorn"),
     ]);
-    to_client(&mut response, &HeaderValue::from_static("id-1"), Version::HTTP_11);
+    to_client(&mut response, &HeaderValue::from_static("id-1"), Version::HTTP_11, true);
     let expected = [
         ("content-length", "3"),
         ("server", "uvicorn"),
@@ -167,6 +201,82 @@ fn the_client_gets_the_response_without_its_hop_by_hop_headers() {
         ("x-request-id", "id-1"),
     ];
     assert_eq!(lines(&response), lines(&headers(&expected)));
+}
+
+#[test]
+fn chunks_are_announced_anew_and_so_are_the_trailers_that_may_follow() {
+    let forwarded = upstream(&[
+        ("connection", "te, trailer, transfer-encoding"),
+        ("te", "deflate;q=0.5, Trailers"),
+        ("trailer", "X-Checksum, Content-Length"),
+        ("trailer", "x-sum, Authorization,, a b, x_request_id, X-Forwarded-For, Cf-Connecting-Ip"),
+        ("transfer-encoding", "chunked"),
+    ]);
+    let mut expected = headers(&ADDED);
+    for (name, value) in [
+        ("connection", "te"),
+        ("te", "trailers"),
+        ("trailer", "x-checksum, x-sum"),
+        ("transfer-encoding", "chunked"),
+    ] {
+        expected.insert(name, HeaderValue::from_static(value));
+    }
+    assert_eq!(lines(&forwarded), lines(&expected));
+    // Without chunks no trailers can follow, and an empty list announces none.
+    for (name, value) in [("trailer", "x-checksum"), ("te", "gzip"), ("te", "trailers;q=0")] {
+        assert_eq!(lines(&upstream(&[(name, value)])), lines(&headers(&ADDED)), "{name}: {value}");
+    }
+    let no_names = upstream(&[("transfer-encoding", "chunked"), ("trailer", "host")]);
+    assert!(!no_names.contains_key("trailer"), "{no_names:?}");
+}
+
+#[test]
+fn a_client_that_takes_no_trailers_is_announced_none() {
+    let chunked = [("transfer-encoding", "chunked"), ("trailer", "x-sum, set-cookie")];
+    let plain = [("content-length", "3"), ("trailer", "x-sum")];
+    for (response, takes, announced) in
+        [(chunked, true, Some("x-sum")), (chunked, false, None), (plain, true, None)]
+    {
+        let mut response = headers(&response);
+        to_client(&mut response, &HeaderValue::from_static("id-1"), Version::HTTP_11, takes);
+        assert_eq!(response.get("trailer").map(|it| it.to_str().unwrap()), announced);
+        assert!(!response.contains_key("transfer-encoding"), "hyper says it");
+    }
+}
+
+#[test]
+fn chunked_once_is_the_only_transfer_coding_that_is_taken() {
+    let of = |codings: &[&str]| {
+        let lines: Vec<_> = codings.iter().map(|it| ("transfer-encoding", *it)).collect();
+        valid_framing(&headers(&lines))
+    };
+    for good in [&[] as &[_], &["chunked"], &["Chunked"]] {
+        assert!(of(good), "{good:?}");
+    }
+    for bad in [
+        &["gzip, chunked"] as &[_],
+        &["chunked, chunked"],
+        &["chunked", "chunked"],
+        &["gzip", "chunked"],
+        &["chunked;q=1"],
+        &[""],
+        &[",chunked"],
+    ] {
+        assert!(!of(bad), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_request_id_is_taken_over_where_it_can_harm_no_log() {
+    let of = |lines: &[(&str, &str)]| request_id(&headers(lines)).map(HeaderValue::len);
+    for id in ["a", "7f3a-1.B_~", "Root=1-67891233-abcdef:x/y+z@", &"x".repeat(128)] {
+        assert_eq!(of(&[("x-request-id", id)]), Some(id.len()), "{id}");
+    }
+    for id in ["", " ", "a b", "a,b", "a\"", "a\\", "\u{e9}", &"x".repeat(129)] {
+        assert_eq!(of(&[("x-request-id", id)]), None, "{id}");
+    }
+    assert_eq!(of(&[("x-request-id", "a"), ("x-request-id", "a")]), None);
+    assert_eq!(of(&[]), None);
 }
 
 #[test]
@@ -187,6 +297,8 @@ fn the_hosts_own_headers_are_known_in_either_spelling() {
         "x-real-ip",
         "x-request-id",
         "x_forwarded_for",
+        "x_request_id",
+        "content_length",
     ] {
         assert!(is_host_owned(&name(owned)), "{owned}");
     }

@@ -174,8 +174,7 @@ impl exchange::Host for Host {
     }
 
     fn scheme(&mut self) -> Result<String> {
-        self.request("scheme")?;
-        Ok("http".to_owned())
+        Ok(self.request("scheme")?.scheme.to_owned())
     }
 
     fn authority(&mut self) -> Result<String> {

@@ -9,8 +9,10 @@ use http::{HeaderMap, request};
 pub struct RequestFacts {
     /// Method, path, query and headers, before the host edits any of them.
     pub head: request::Parts,
-    /// The client's address.
+    /// The client's address; that of a trusted proxy's client where one speaks for it.
     pub client: IpAddr,
+    /// How that client spoke: `http` or `https`.
+    pub scheme: &'static str,
     /// When the request arrived, in milliseconds since the Unix epoch.
     pub now_ms: u64,
     /// Where the request's random streams begin.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::exchange::Exchange;
+use crate::headers::Caller;
 use crate::respond::Refusal;
 use crate::telemetry::access::Line;
 use crate::telemetry::metrics::Served;
@@ -40,7 +41,9 @@ pub(crate) struct Record {
     started: Instant,
     request_id: http::HeaderValue,
     method: Method,
+    /// As it was sent: what the path rule made of it, and the policy, is the service's to log.
     uri: Uri,
+    caller: Rc<Caller>,
     body: Rc<RequestBody>,
     /// 0 until the response was made; a client that left before got none.
     pub(crate) status: u16,
@@ -76,6 +79,7 @@ impl Record {
             request_id: exchange.request_id.clone(),
             method: head.method.clone(),
             uri: head.uri.clone(),
+            caller: exchange.caller.clone(),
             body: exchange.body.clone(),
             status: 0,
             bytes_out: 0,
@@ -151,7 +155,7 @@ impl Drop for Record {
         worker.log(&Line {
             arrived: self.arrived,
             request_id: self.request_id.to_str().unwrap_or_default(),
-            client: self.connection.forwarded_for.to_str().unwrap_or_default(),
+            client: self.caller.text.to_str().unwrap_or_default(),
             method: self.method.as_str(),
             path: self.uri.path(),
             query: self.uri.query(),

@@ -2,7 +2,7 @@
 
 use orchestrator_policy::{Decision, Request};
 
-const PATHS: [(&str, &str); 9] = [
+const PATHS: [(&str, &str); 13] = [
     ("empty", ""),
     ("relative", "x"),
     ("absolute", "http://evil.example/x"),
@@ -12,6 +12,10 @@ const PATHS: [(&str, &str); 9] = [
     ("nul", "/a\0b"),
     ("fragment", "/a#b"),
     ("not-ascii", "/é"),
+    ("dots", "/a/../b"),
+    ("encoded-dots", "/a/%2E%2e;x/b"),
+    ("backslash", "/a\\b"),
+    ("encoded-nul", "/a%00"),
 ];
 
 fn misbehave<'a>(request: &Request, service: &'a str) -> Decision<'a> {

@@ -69,6 +69,26 @@ fn endpoints_are_names_and_addresses() {
 }
 
 #[test]
+fn trusted_proxies_are_networks_and_single_addresses() {
+    let config = accepted(
+        "server.trusted_proxies = ['10.0.0.0/8', '192.0.2.1', 'FD00::/8', '::1', \
+         '::ffff:198.51.100.0/120', '::ffff:203.0.113.7', '0.0.0.0/0']",
+    );
+    let found: Vec<String> =
+        config.server.trusted_proxies.iter().map(ToString::to_string).collect();
+    let expected = [
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "fd00::/8",
+        "::1/128",
+        "198.51.100.0/24",
+        "203.0.113.7/32",
+        "0.0.0.0/0",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_policys_own_limits_go_before_those_for_all() {
     let config = accepted(
         "policy_limits.memory_max = '16MiB'\npolicy_limits.result_max = '1KiB'\n\

@@ -325,3 +325,52 @@ error: `log.access` is neither "stdout" nor "off" nor a path: "stdot"
 "##,
     );
 }
+
+#[test]
+fn trusted_proxies_are_written_exactly() {
+    check(
+        r#"[server]
+trusted_proxies = ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", 7, "::1", "::1/128"]"#,
+        r##"
+error: `server.trusted_proxies[0]` has bits behind its prefix: "10.0.0.1/8"
+ --> gateway.toml:2:20
+  |
+2 | trusted_proxies = ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", 7, "::1", "::1/128"]
+  |                    ^^^^^^^^^^^^
+  |
+  = help: write "10.0.0.0/8" for the network, "10.0.0.1" for the address
+
+error: `server.trusted_proxies[1]` is neither a network nor an address: "10.0.0.0/33"
+ --> gateway.toml:2:34
+  |
+2 | trusted_proxies = ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", 7, "::1", "::1/128"]
+  |                                  ^^^^^^^^^^^^^
+  |
+  = help: write a network like "10.0.0.0/8" or "fd00::/8", or one address
+
+error: `server.trusted_proxies[2]` is neither a network nor an address: "proxy.internal"
+ --> gateway.toml:2:49
+  |
+2 | trusted_proxies = ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", 7, "::1", "::1/128"]
+  |                                                 ^^^^^^^^^^^^^^^^
+  |
+  = help: write a network like "10.0.0.0/8" or "fd00::/8", or one address
+
+error: `server.trusted_proxies[3]` must be a network or an address, not a whole number
+ --> gateway.toml:2:67
+  |
+2 | trusted_proxies = ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", 7, "::1", "::1/128"]
+  |                                                                   ^
+  |
+  = help: write it in quotes, for example "10.0.0.0/8"
+
+error: `server.trusted_proxies[5]` is there a second time
+ --> gateway.toml:2:77
+  |
+2 | trusted_proxies = ["10.0.0.1/8", "10.0.0.0/33", "proxy.internal", 7, "::1", "::1/128"]
+  |                                                                             ^^^^^^^^^
+  |
+  = help: leave one of them out
+"##,
+    );
+}
