@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use orchestrator::config::{Component, Config, Policy};
 use orchestrator::policy::{
-    Engine, FailedAttempt, Kind, Outcome, RequestFacts, Sizing, Version, Warm,
+    Circuit, Engine, FailedAttempt, Health, Kind, Outcome, RequestFacts, ServiceState, Sizing,
+    StateOf, Version, Warm,
 };
 use serde_json::json;
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -33,19 +34,33 @@ fn decisions(criterion: &mut Criterion) {
         bencher.iter_custom(|count| runtime.block_on(route(&routing, count)));
     });
 
-    let routes: Vec<_> = (0..1000)
-        .map(|n| json!({ "path_prefix": format!("/team-{n}/api"), "service": "writer" }))
-        .chain([json!({ "path_prefix": "/api/enrich", "service": "research" })])
-        .collect();
-    let many = Policy {
-        component: Component::BuiltinRouting,
-        config: json!({ "routes": routes }),
-        ..config.routing.clone()
-    };
-    let routing = warm(&runtime, &engine, Kind::Routing, &many);
-    criterion.bench_function("route, a thousand routes", |bencher| {
-        bencher.iter_custom(|count| runtime.block_on(route(&routing, count)));
-    });
+    // What ten thousand routes may cost: at most twice ten (`routes` says what they are).
+    for count in [10, 10_000] {
+        let many = Policy {
+            component: Component::BuiltinRouting,
+            config: json!({ "routes": routes(count) }),
+            ..config.routing.clone()
+        };
+        let version = load(&engine, Kind::Routing, &many);
+        criterion.bench_function(&format!("two instances, {count} routes"), |bencher| {
+            bencher.iter(|| configured(&runtime, &engine, version.clone()));
+        });
+        let routing = configured(&runtime, &engine, version);
+        for (what, path, host) in [
+            ("a prefix", "/team-7/api/documents/7", "gateway.example"),
+            ("braces", "/users/42/orders-7/9", "gateway.example"),
+            ("a host", "/", "h7.example"),
+            ("a wildcard host", "/", "a.w7.example"),
+            ("a header", "/tenants", "gateway.example"),
+            ("nothing", "/nowhere/at/all", "gateway.example"),
+        ] {
+            criterion.bench_function(&format!("route, {what}, {count} routes"), |bencher| {
+                bencher.iter_custom(|count| {
+                    runtime.block_on(route_to(&routing, facts(path, host), count))
+                });
+            });
+        }
+    }
 
     let retry = warm(&runtime, &engine, Kind::Retry, &config.retry);
     criterion.bench_function("judge, a 503", |bencher| {
@@ -53,19 +68,53 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
+/// Routes of every kind that the index tells apart, the same number of each.
+fn routes(count: usize) -> Vec<serde_json::Value> {
+    let of_kind = |kind: usize, n: usize| match kind {
+        0 => json!({ "path_prefix": format!("/team-{n}/api") }),
+        1 => json!({ "path": format!("/users/{{user}}/orders-{n}/{{order}}") }),
+        2 => json!({ "path_prefix": "/", "host": format!("h{n}.example") }),
+        3 => json!({ "path_prefix": "/", "host": format!("*.w{n}.example") }),
+        _ => json!({ "path": "/tenants", "headers": { "x-tenant": format!("t{n}") } }),
+    };
+    let kinds = 5;
+    (0..count)
+        .map(|at| {
+            // The few are those that the requests are for, 7 and 8.
+            let mut route = of_kind(at % kinds, 7 + at / kinds);
+            route["service"] = "writer".into();
+            route
+        })
+        .collect()
+}
+
 fn warm(runtime: &LocalRuntime, engine: &Engine, kind: Kind, policy: &Policy) -> Rc<Warm> {
+    configured(runtime, engine, load(engine, kind, policy))
+}
+
+fn load(engine: &Engine, kind: Kind, policy: &Policy) -> Arc<Version> {
     let services = ["writer", "research", "backend"].map(str::to_owned);
-    let version = Version::load(engine, kind, policy, &services).expect("a good component");
+    Arc::new(Version::load(engine, kind, policy, &services).expect("a good component"))
+}
+
+fn configured(runtime: &LocalRuntime, engine: &Engine, version: Arc<Version>) -> Rc<Warm> {
+    let state_of: StateOf =
+        Arc::new(|_| ServiceState { circuit: Circuit::Closed, health: Health::Healthy });
     runtime
-        .block_on(Warm::new(engine, Arc::new(version), Arc::new(Semaphore::new(1))))
+        .block_on(Warm::new(engine, version, Arc::new(Semaphore::new(1)), state_of))
         .expect("a good configuration")
 }
 
 fn request() -> Box<RequestFacts> {
-    let (head, ()) = http::Request::get("/api/enrich/documents/7?lang=en")
-        .header("host", "gateway.example:8003")
+    facts("/api/enrich/documents/7?lang=en", "gateway.example:8003")
+}
+
+fn facts(target: &str, host: &str) -> Box<RequestFacts> {
+    let (head, ()) = http::Request::get(target)
+        .header("host", host)
         .header("user-agent", "bench")
         .header("accept", "*/*")
+        .header("x-tenant", "t7")
         .body(())
         .expect("a request")
         .into_parts();
@@ -75,17 +124,20 @@ fn request() -> Box<RequestFacts> {
         scheme: "http",
         now_ms: 1_700_000_000_000,
         seed: 42,
-        services: Box::default(),
+        services: Vec::new(),
     })
 }
 
 async fn route(warm: &Rc<Warm>, count: u64) -> Duration {
-    let mut request = request();
+    route_to(warm, request(), count).await
+}
+
+async fn route_to(warm: &Rc<Warm>, mut request: Box<RequestFacts>, count: u64) -> Duration {
     let began = Instant::now();
     for _ in 0..count {
         let answer;
         (request, answer) = warm.route(request).await;
-        assert!(answer.expect("a decision").choice.is_some());
+        answer.expect("a decision");
     }
     began.elapsed()
 }

@@ -102,13 +102,17 @@ async fn decide(
         return Refusal::BadRequest("this gateway is no tunnel for CONNECT".into()).into();
     }
 
+    let services = &snapshot.services;
     // Boxed, since it goes into the store of a policy's instance and back for each decision.
     let request = Box::new(RequestFacts {
         client: exchange.caller.address,
         scheme: exchange.caller.scheme,
         now_ms: record.arrived_ms(),
         seed: exchange.worker().random(),
-        services: if snapshot.wants_services { snapshot.services.states() } else { Box::default() },
+        services: match snapshot.notes_states {
+            true => (0..services.all.len()).map(|it| Some(services.state(it))).collect(),
+            false => Vec::new(),
+        },
         head,
     });
     let (request, routed) = route(exchange, request, record).await;

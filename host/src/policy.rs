@@ -13,7 +13,7 @@ mod wasi;
 pub use engine::{Engine, Sizing};
 pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
-    ServiceState,
+    ServiceState, StateOf,
 };
 pub use instance::{Warm, try_configure};
 pub use versions::{ConfigError, LoadError, Version};

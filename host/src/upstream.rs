@@ -137,10 +137,9 @@ impl Services {
         }
     }
 
-    /// How every service stands, for `exchange.service`.
-    pub fn states(&self) -> Box<[ServiceState]> {
-        let now = self.now_ms();
-        self.all.iter().map(|service| service.state(&self.rules, now)).collect()
+    /// How a service stands, for `exchange.service`.
+    pub fn state(&self, service: usize) -> ServiceState {
+        self.all[service].state(&self.rules, self.now_ms())
     }
 }
 

@@ -27,7 +27,7 @@ use crate::forward::Attempt;
 use crate::headers::{self, Caller};
 use crate::health::Asker;
 use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
-use crate::policy::{self, Engine, Fault, Kind, LoadError, Version, Warm};
+use crate::policy::{self, Engine, Fault, Kind, LoadError, StateOf, Version, Warm};
 use crate::respond;
 use crate::telemetry::access::{Line, Producer};
 use crate::telemetry::metrics::{Cause, Counters, FaultReason, RetryRefusal};
@@ -84,8 +84,8 @@ pub(crate) struct Snapshot {
     pub(crate) routing: Rc<Warm>,
     pub(crate) retry: Rc<Warm>,
     pub(crate) cors: Cors,
-    /// Whether a policy may ask how services stood on arrival.
-    pub(crate) wants_services: bool,
+    /// Whether a judge may ask how services stood on arrival, which is long before it is asked.
+    pub(crate) notes_states: bool,
 }
 
 /// One worker's own state, shared by its connections.
@@ -174,10 +174,16 @@ async fn snapshot(
     retry: Arc<Version>,
 ) -> Result<Snapshot, (Kind, LoadError)> {
     let runaway = Arc::new(Semaphore::new(1));
-    let wants_services = routing.wants_services() || retry.wants_services();
+    let notes_states = retry.wants_services();
+    let state_of: StateOf = {
+        let services = services.clone();
+        Arc::new(move |service| services.state(service))
+    };
     let warm = async |version: Arc<Version>| {
         let kind = version.kind();
-        Warm::new(engine, version, runaway.clone()).await.map_err(|error| (kind, error))
+        Warm::new(engine, version, runaway.clone(), state_of.clone())
+            .await
+            .map_err(|error| (kind, error))
     };
     Ok(Snapshot {
         cors: Cors::new(&config.cors),
@@ -185,7 +191,7 @@ async fn snapshot(
         retry: warm(retry).await?,
         services: LocalServices::new(services),
         config,
-        wants_services,
+        notes_states,
     })
 }
 

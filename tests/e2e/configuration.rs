@@ -210,10 +210,16 @@ mod policies {
     }
 
     #[tokio::test]
-    async fn an_unknown_key_of_a_route_too() {
-        let config = GOOD.replacen("path_prefix", "path_prefx = \"/\"\npath_prefix", 1);
-        refused(&config, &["gateway.toml:11:", "`path_prefx`", "did you mean `path_prefix`?"])
-            .await;
+    async fn an_unknown_key_of_a_route_is_refused_at_the_key() {
+        refused_at(
+            "path_prefix",
+            "path_prefx = \"/\"\npath_prefix",
+            "path_prefx",
+            &["`path_prefx` is not known here", "did you mean `path_prefix`?"],
+        )
+        .await;
+        let inline = "headers = { x-a = { regexp = \"b\" } }\nservice = ";
+        refused_at("service = ", inline, "regexp", &["did you mean `regex`?"]).await;
     }
 
     #[tokio::test]
@@ -221,6 +227,44 @@ mod policies {
         let again =
             "\n[[policy.routing.config.routes]]\npath_prefix = \"/\"\nservice = \"writer\"\n";
         refused(&format!("{GOOD}{again}"), &["gateway.toml:14:", "no request comes here"]).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_a_route_names_it_and_the_field_at_its_place() {
+        let service = "service = \"writer\"";
+        for (line, at, says) in [
+            ("host = \"a.*.org\"", "\"a.*.org\"", "route 1 (`/`), `host`: `*` stands for"),
+            ("name = \"all\"\nmethods = [\"get\"]", "\"get\"", "route `all`, `methods[0]`: "),
+            ("headers = { x-a = { regex = \"(\" } }", "\"(\"", "`headers.x-a.regex`: `(` is not"),
+            ("query = { a = 1 }", "1 }", "`query.a`: expected a table"),
+            ("when = { writer = \"shut\" }", "\"shut\"", "`shut` is not a state of a service"),
+            ("rewrite = \"/{id}\"", "\"/{id}\"", "`{id}` is not in the route's path"),
+            ("fallback = \"writter\"", "\"writter\"", "did you mean `writer`?"),
+            ("timeout = \"soon\"", "\"soon\"", "`timeout`: `soon` is not a duration"),
+            ("request_headers.set.Via = \"x\"", "\"x\"", "`via` belongs to the gateway"),
+        ] {
+            let at = at.trim_end_matches(" }");
+            refused_at(service, &format!("{service}\n{line}"), at, &[says, "routing policy"]).await;
+        }
+        for (line, at, says) in [
+            ("services = [{ service = \"writer\", weight = -1 }]", "-1", "`services[0].weight`"),
+            ("redirect = { to = \"//evil.org\" }", "\"//evil.org\"", "`redirect.to`"),
+            (
+                "respond = { status = 99 }",
+                "99",
+                "`respond.status`: expected a whole number from 200",
+            ),
+        ] {
+            refused_at(service, line, at, &[says]).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_route_lacks_is_told_as_toml() {
+        let config = GOOD.replacen("path_prefix = \"/\"", "", 1);
+        refused(&config, &["gateway.toml:10:", "route 1", "`path_prefix = \"/\"` takes"]).await;
+        let config = GOOD.replacen("service = \"writer\"", "", 1);
+        refused(&config, &["gateway.toml:10:", "route 1 (`/`): `service` is missing"]).await;
     }
 
     #[tokio::test]

@@ -18,13 +18,13 @@ service = "writer"
 "#;
 
 /// Three services and one gateway; asks which service a request reaches, and as what.
-struct Routed {
-    services: [(&'static str, Upstream); 3],
-    gateway: Gateway,
+pub(crate) struct Routed {
+    pub(crate) services: [(&'static str, Upstream); 3],
+    pub(crate) gateway: Gateway,
 }
 
 impl Routed {
-    async fn by(routes: &str) -> Self {
+    pub(crate) async fn by(routes: &str) -> Self {
         let services = [
             ("writer", Upstream::start().await),
             ("research", Upstream::start().await),
@@ -36,7 +36,7 @@ impl Routed {
     }
 
     /// `writer GET /notes`, or the status where no service was reached.
-    async fn reaches(&self, request: Request) -> String {
+    pub(crate) async fn reaches(&self, request: Request) -> String {
         let before = self.services.each_ref().map(|(_, upstream)| upstream.count());
         let reply = self.gateway.call(request).await;
         let mut reached = Vec::new();
@@ -52,7 +52,7 @@ impl Routed {
         }
     }
 
-    async fn expect(&self, cases: &[(&str, &str)]) {
+    pub(crate) async fn expect(&self, cases: &[(&str, &str)]) {
         for (request, expected) in cases {
             let (method, target) = request.split_once(' ').unwrap();
             let reached = self.reaches(Request::new(method, target)).await;
@@ -146,13 +146,13 @@ mod built_in {
     }
 }
 
+/// Routes as one inline list.
+pub(crate) async fn routes(list: &str) -> Routed {
+    Routed::by(&format!("[policy.routing.config]\nroutes = [{list}]")).await
+}
+
 mod policy {
     use super::*;
-
-    /// Routes as one inline list.
-    async fn routes(list: &str) -> Routed {
-        Routed::by(&format!("[policy.routing.config]\nroutes = [{list}]")).await
-    }
 
     #[tokio::test]
     async fn an_exact_path_matches_nothing_below_it() {

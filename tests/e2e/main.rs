@@ -26,5 +26,6 @@ mod paths;
 mod policies;
 mod proxying;
 mod retry;
+mod routing;
 mod telemetry;
 mod upgrades;

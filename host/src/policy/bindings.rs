@@ -10,7 +10,7 @@ use wasmtime::{Result, StoreLimits, bail, format_err};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::facts::{
-    Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
+    Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer, StateOf,
 };
 use super::wasi::{self, CallSeed};
 
@@ -74,6 +74,7 @@ pub(super) struct Host {
     pub(super) table: ResourceTable,
     pub(super) limits: StoreLimits,
     pub(super) setup: Arc<Setup>,
+    pub(super) state_of: StateOf,
     pub(super) phase: Phase,
     pub(super) slices: Slices,
     /// Bytes handed over in this call, against `result_max`.
@@ -227,11 +228,15 @@ impl exchange::Host for Host {
     }
 
     fn service(&mut self, name: String) -> Result<Option<exchange::ServiceState>> {
-        let request = self.request("service")?;
+        let (Phase::Route(request, _) | Phase::Judge(request, ..)) = &mut self.phase else {
+            return Err(out_of_phase("exchange", "service"));
+        };
         let Some(index) = self.setup.services.iter().position(|service| *service == name) else {
             return Ok(None);
         };
-        Ok(request.services.get(index).map(|state| exchange::ServiceState {
+        request.services.resize(self.setup.services.len(), None);
+        let state = request.services[index].get_or_insert_with(|| (self.state_of)(index));
+        Ok(Some(exchange::ServiceState {
             circuit: match state.circuit {
                 Circuit::Closed => exchange::Circuit::Closed,
                 Circuit::Open => exchange::Circuit::Open,

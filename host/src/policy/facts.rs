@@ -1,6 +1,7 @@
 //! What goes into a decision and what comes out of it, as plain data: no `wasmtime` here.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, request};
 
@@ -17,10 +18,14 @@ pub struct RequestFacts {
     pub now_ms: u64,
     /// Where the request's random streams begin.
     pub seed: u64,
-    /// How every service stood on arrival, in the configuration's order; empty where no policy of
-    /// this generation imports `exchange.service`.
-    pub services: Box<[ServiceState]>,
+    /// How services stood on arrival, in the configuration's order, as far as that is noted: each
+    /// once it was asked for, so that every further call has the same answer. Routing asks at once;
+    /// for a judge that may ask, which comes later, the host notes all of them beforehand.
+    pub services: Vec<Option<ServiceState>>,
 }
+
+/// How a service stands now, by its place in the configuration.
+pub type StateOf = Arc<dyn Fn(usize) -> ServiceState + Send + Sync>;
 
 /// The attempt that failed, for a judge.
 #[derive(Debug)]

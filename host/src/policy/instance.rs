@@ -16,7 +16,9 @@ use wasmtime::{Store, StoreContextMut, StoreLimitsBuilder, UpdateDeadline};
 
 use super::bindings::{Host, Phase, Slices};
 use super::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK, Ticker};
-use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer};
+use super::facts::{
+    Answer, Circuit, FailedAttempt, Health, RequestFacts, RetryAnswer, ServiceState, StateOf,
+};
 use super::versions::{ConfigError, LoadError, Version};
 use super::wasi::{self, CallSeed, OutputLimit};
 use super::{Fault, Kind};
@@ -69,6 +71,7 @@ struct Instance {
 pub struct Warm {
     version: Arc<Version>,
     engine: Engine,
+    state_of: StateOf,
     idle: RefCell<Vec<Instance>>,
     /// Instances that exist: idle, at work, or being built.
     alive: Cell<u32>,
@@ -95,8 +98,9 @@ impl Warm {
         engine: &Engine,
         version: Arc<Version>,
         runaway: Arc<Semaphore>,
+        state_of: StateOf,
     ) -> Result<Rc<Warm>, LoadError> {
-        let warm = Rc::new(Warm::empty(engine, version, runaway));
+        let warm = Rc::new(Warm::empty(engine, version, runaway, state_of));
         for _ in 0..SPARE {
             let instance = warm.build().await?;
             warm.alive.set(warm.alive.get() + 1);
@@ -105,10 +109,16 @@ impl Warm {
         Ok(warm)
     }
 
-    fn empty(engine: &Engine, version: Arc<Version>, runaway: Arc<Semaphore>) -> Warm {
+    fn empty(
+        engine: &Engine,
+        version: Arc<Version>,
+        runaway: Arc<Semaphore>,
+        state_of: StateOf,
+    ) -> Warm {
         Warm {
             version,
             engine: engine.clone(),
+            state_of,
             idle: RefCell::new(Vec::new()),
             alive: Cell::new(0),
             refilling: Cell::new(false),
@@ -247,6 +257,7 @@ impl Warm {
                 .trap_on_grow_failure(true)
                 .build(),
             setup: version.setup.clone(),
+            state_of: self.state_of.clone(),
             phase: Phase::Configure,
             slices: Slices {
                 used: 0,
@@ -302,7 +313,9 @@ impl Warm {
 
 /// Makes one instance, to see whether the version takes its configuration.
 pub async fn try_configure(engine: &Engine, version: Arc<Version>) -> Result<(), LoadError> {
-    let warm = Warm::empty(engine, version, Arc::new(Semaphore::new(1)));
+    // There is no request to ask about a service for.
+    let nothing = |_| ServiceState { circuit: Circuit::Closed, health: Health::Unknown };
+    let warm = Warm::empty(engine, version, Arc::new(Semaphore::new(1)), Arc::new(nothing));
     warm.build().await.map(drop)
 }
 

@@ -117,7 +117,7 @@ impl Version {
         &self.name
     }
 
-    /// Whether it may ask for the state of services, so that the host has to note it on arrival.
+    /// Whether it may ask for the state of services: what a judge may ask is noted on arrival.
     pub fn wants_services(&self) -> bool {
         self.wants_services
     }

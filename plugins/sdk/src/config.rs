@@ -101,6 +101,15 @@ impl<'a> Node<'a> {
         self.push(ConfigError::new(&self.pointer, message).suggest(suggestion));
     }
 
+    /// The text of a field of the table that stands here, for a message: nothing is reported.
+    pub fn peek(&self, field: &str) -> Option<&'a str> {
+        let Value::Table(entries) = self.value else { return None };
+        match entries.iter().find(|(name, _)| name == field) {
+            Some((_, Value::Text(text))) => Some(text),
+            _ => None,
+        }
+    }
+
     /// True where text stands here: for a field that may be text or a table.
     pub fn is_text(&self) -> bool {
         matches!(self.value, Value::Text(_))

@@ -1,4 +1,4 @@
-//! What a header holds: bytes, which need not be text.
+//! What a header holds: bytes, which need not be text; and which headers are not a policy's.
 
 use std::fmt;
 use std::ops::Deref;
@@ -43,6 +43,35 @@ impl fmt::Debug for HeaderValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b\"{}\"", self.0.escape_ascii())
     }
+}
+
+/// True for the headers that a policy may not edit, the name in any case: those that frame a message
+/// or are for one hop, those that tell of the hops before, and some that the gateway sets itself. An
+/// answer that names one is invalid; a policy with headers in its configuration refuses them there.
+pub fn belongs_to_gateway(name: &str) -> bool {
+    // To a CGI-like service `x_forwarded_for` and `x-forwarded-for` are one.
+    let name = name.to_ascii_lowercase();
+    let dashed = name.replace('_', "-");
+    dashed.starts_with("x-forwarded")
+        || matches!(&*dashed, "forwarded" | "x-real-ip")
+        || matches!(
+            &*name,
+            "connection"
+                | "content-length"
+                | "date"
+                | "expect"
+                | "host"
+                | "keep-alive"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "via"
+                | "x-request-id"
+        )
 }
 
 #[cfg(test)]

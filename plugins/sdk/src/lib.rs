@@ -58,7 +58,7 @@ pub mod wire;
 
 pub use decision::{Action, Decision, HeaderEdit, IntoBytes};
 pub use failure::{Failure, Outcome};
-pub use header::HeaderValue;
+pub use header::{HeaderValue, belongs_to_gateway};
 pub use request::{Circuit, Health, Request, ServiceState};
 pub use setup::{ConfigError, Setup, SetupBuilder};
 pub use verdict::Verdict;
