@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod check;
+mod config;
 mod demo;
 mod serve;
 
@@ -48,6 +49,12 @@ enum Verb {
     /// Validate a configuration and its policies without serving: exit code 0 or 2
     #[command(after_help = "Example:\n  orchestrator check --config gateway.toml")]
     Check(check::Arguments),
+    /// Look at a configuration
+    #[command(
+        subcommand,
+        after_help = "Example:\n  orchestrator config show --config gateway.toml"
+    )]
+    Config(config::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +72,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Serve(argument) => serve::run(argument.config.as_deref()),
         Verb::Demo => demo::run(),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Config(verb) => config::run(&verb),
     };
     match outcome {
         Ok(code) => code,

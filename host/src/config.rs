@@ -18,9 +18,13 @@
 //! the reader, and `host/CONFIG.md` is made from it by
 //! `UPDATE=1 cargo test --release -p orchestrator --lib config::tests::reference`.
 //!
+//! A field serializes as its key's value in TOML: durations and `off` do of themselves, a size needs
+//! `#[serde(serialize_with = "show::size")]`. `tests/shown.rs` says so where it does not.
+//!
 //! Behind it, in the order in which a file passes: `load` reads it and puts the parts together,
 //! `reader` walks the TOML, `sections`, `services` and `policies` know the keys, `value` and
-//! `web` their values, and `diagnostic` and `source` say what is wrong and where.
+//! `web` their values, and `diagnostic` and `source` say what is wrong and where. `show` is the way
+//! back, from a [`Config`] to TOML.
 
 mod diagnostic;
 mod load;
@@ -28,6 +32,7 @@ mod policies;
 mod reader;
 mod sections;
 mod services;
+mod show;
 mod source;
 mod value;
 mod web;
@@ -40,6 +45,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::load::CONFIG_BYTES_MAX;
@@ -73,7 +79,7 @@ pub struct Config {
 }
 
 /// `[server]`: the listener that clients speak to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Server {
     /// The address and port that clients connect to; port 0 takes any free one.
     ///
@@ -97,6 +103,7 @@ pub struct Server {
     /// peers say there is replaced.
     ///
     /// A list of up to 1000. Default: `[]`.
+    #[serde(serialize_with = "show::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// Whether paths are refused (400) that only some servers read as they are written: those with
     /// `;`, or with `/`, `;` or `%` percent-encoded. For rules about paths in front of services that
@@ -116,7 +123,7 @@ pub struct Server {
 }
 
 /// `[admin]`: the listener that operators speak to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Admin {
     /// The address and port of `/metrics`, `/livez` and `/readyz`. Never the address of
     /// `server.listen`, unless the port is 0.
@@ -126,7 +133,7 @@ pub struct Admin {
 }
 
 /// `[proxy]`: how long a request may take, and how often it may be tried.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Proxy {
     /// From the whole request's arrival to the head of its response: all attempts and the delays
     /// between them.
@@ -155,6 +162,7 @@ pub struct Proxy {
     /// with a larger one is not tried again once its body was begun.
     ///
     /// A size. Default: `64KiB`. Limits: `0B` to `16MiB`.
+    #[serde(serialize_with = "show::size")]
     pub replay_body_max: usize,
     /// Attempts for one request, the first included, whatever the retry policy asks for.
     ///
@@ -175,7 +183,7 @@ pub struct Proxy {
 }
 
 /// `[limits]`: what one client may take up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Limits {
     /// Clients' connections that are open at one time, over all workers.
     ///
@@ -184,6 +192,7 @@ pub struct Limits {
     /// A request's or response's head, in bytes.
     ///
     /// A size. Default: `64KiB`. Limits: `8KiB` to `1MiB`.
+    #[serde(serialize_with = "show::size")]
     pub header_bytes: usize,
     /// Fields in a request's or response's head.
     ///
@@ -201,15 +210,17 @@ pub struct Limits {
     /// which the gateway waits for it: in bytes per second.
     ///
     /// A rate or `off`. Default: `240B/s`. Limits: `1B/s` to `1GiB/s`.
+    #[serde(serialize_with = "show::rate_or_off")]
     pub body_rate_min: Option<u64>,
     /// A request's body: more is answered 413.
     ///
     /// A size or `off`. Default: `off`. Limits: `0B` to `1TiB`.
+    #[serde(serialize_with = "show::size_or_off")]
     pub body_bytes: Option<u64>,
 }
 
 /// `[health]`: how the services are checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Health {
     /// From one check of an endpoint to the next.
     ///
@@ -230,7 +241,7 @@ pub struct Health {
 }
 
 /// `[breaker]`: when an endpoint's circuit opens and closes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Breaker {
     /// Faults in a row that open an endpoint's circuit.
     ///
@@ -252,7 +263,7 @@ pub struct Breaker {
 }
 
 /// `[cors]`: what browsers may do with the answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Cors {
     /// Whose pages may read the answers: exact origins such as `https://example.com`, `null`, or
     /// the one entry `*` for everybody. Empty: the gateway leaves CORS to the services.
@@ -284,11 +295,12 @@ pub struct Cors {
 }
 
 /// `[log]`: what is written where.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Log {
     /// The least important level that is logged: `error`, `warn`, `info`, `debug`, `trace`.
     ///
     /// A word. Default: `info`.
+    #[serde(serialize_with = "show::level")]
     pub level: tracing::Level,
     /// Where the access log goes, one JSON object a line: `stdout`, `off`, or a path, which has a
     /// `/` in it; a relative one counts from the folder of the configuration file.
@@ -310,9 +322,10 @@ pub enum AccessLog {
 
 /// `[services.<name>]`: what stands behind the gateway. At least one, at most 1000; the built-in
 /// services belong to the built-in configuration only.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Service {
     /// 1 to 64 of `A-Z a-z 0-9 _ -`; unique.
+    #[serde(skip)]
     pub name: String,
     /// The service's addresses, each `http://host[:port]` with nothing behind it; no two alike.
     ///
@@ -336,7 +349,7 @@ pub struct Endpoint {
 /// `[policy.routing]` and `[policy.retry]`: which service a request goes to, and whether and when a
 /// failed attempt is tried again. The first must be there. Without the second, and where it has
 /// `builtin:retry` and no `config`, the built-in configuration's counts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Policy {
     /// `builtin:routing` or `builtin:retry`, or the path of a `.wasm` file, which exists; a relative
     /// path counts from the folder of the configuration file.
@@ -347,19 +360,23 @@ pub struct Policy {
     /// good version is there. So far it can only be `reject`: 503.
     ///
     /// A word. Default: `reject`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
     /// The keys of `[policy_limits]`, which may stand in a policy's own table too and count for that
     /// policy alone then.
+    #[serde(flatten)]
     pub limits: PolicyLimits,
     /// The policy's own configuration, opaque to the host: always an object, `{}` when there is
     /// none. Dates and times become strings.
     ///
     /// A table. Default: empty; that of the built-in configuration for `builtin:retry`.
+    #[serde(skip)]
     pub config: serde_json::Value,
 }
 
 /// What becomes of a request that nobody could decide about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// It is answered 503.
     Reject,
@@ -377,7 +394,7 @@ pub enum Component {
 }
 
 /// `[policy_limits]`: for each policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyLimits {
     /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran.
     ///
@@ -386,10 +403,12 @@ pub struct PolicyLimits {
     /// The memory of one instance, in bytes. Python and JavaScript need about 16 MiB.
     ///
     /// A size. Default: `8MiB`. Limits: `64KiB` to `256MiB`.
+    #[serde(serialize_with = "show::size")]
     pub memory_max: usize,
     /// All that one decision hands over to the host, in bytes, summed over its calls.
     ///
     /// A size. Default: `64KiB`. Limits: `1KiB` to `16MiB`.
+    #[serde(serialize_with = "show::size")]
     pub result_max: usize,
 }
 

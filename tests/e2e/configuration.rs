@@ -367,13 +367,66 @@ mod policies {
     }
 }
 
+/// `config show`: what counts, with all that the file leaves out.
+mod shown {
+    use super::*;
+
+    #[tokio::test]
+    async fn is_every_key_and_is_accepted_and_shown_the_same_again() {
+        let folder = TempDir::new().unwrap();
+        let show = async |name: &str, config: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, config).unwrap();
+            run(["config", "show", "--config", file.to_str().unwrap()]).await
+        };
+        let first = show("gateway.toml", GOOD).await;
+        assert_eq!((first.code, first.stderr.as_str()), (0, ""));
+        for part in [
+            "[server]\n",
+            "gateway.toml:3\n",
+            "request_timeout = \"30s\"\n",
+            "[[policy.routing.config.routes]]\n",
+            "attempts = 3\n",
+        ] {
+            assert!(first.stdout.contains(part), "no {part:?} in\n{}", first.stdout);
+        }
+        assert!(!first.stdout.contains('\x1b'), "colours in a pipe");
+        let second = show("shown.toml", &first.stdout).await;
+        assert_eq!(second.code, 0, "{second:?}");
+        let without_lines = |shown: &str| {
+            let code = shown.lines().map(|line| line.split(" # ").next().unwrap().trim_end());
+            code.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(without_lines(&first.stdout), without_lines(&second.stdout));
+        assert_eq!(with("check", &first.stdout).await.code, 0);
+    }
+
+    #[tokio::test]
+    async fn is_the_built_in_one_where_there_is_no_file() {
+        let ran = run(["config", "show", "--json"]).await;
+        let shown: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(shown["server"]["listen"], "127.0.0.1:8003");
+        assert_eq!(shown["services"]["writer"]["endpoints"][0], "http://localhost:8000");
+    }
+
+    #[tokio::test]
+    async fn is_nothing_of_a_file_that_is_refused() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, GOOD.replacen("[admin]", "liten = 1\n[admin]", 1)).unwrap();
+        let ran = run(["config", "show", "--config", file.to_str().unwrap()]).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+        assert!(ran.stderr.contains("gateway.toml:4:1"), "{}", ran.stderr);
+    }
+}
+
 mod command_line {
     use super::*;
 
     #[tokio::test]
     async fn every_verb_has_help_with_an_example() {
-        for verb in ["serve", "check", "demo"] {
-            let ran = run([verb, "--help"]).await;
+        for verb in ["serve", "check", "demo", "config", "config show"] {
+            let ran = run(verb.split(' ').chain(["--help"])).await;
             assert_eq!(ran.code, 0);
             assert!(ran.stdout.contains(&format!("orchestrator {verb}")), "{}", ran.stdout);
             assert!(!ran.stdout.contains('\x1b'), "colours in a pipe");

@@ -63,6 +63,11 @@ impl SourceMap {
         Self { routing, retry }
     }
 
+    /// The text of the file itself, in which the routing policy's configuration always stands.
+    pub(super) fn file(&self) -> &Source {
+        &self.routing
+    }
+
     /// The texts of the routing and of the retry policy's configuration.
     pub(super) fn into_sources(self) -> (Arc<Source>, Arc<Source>) {
         (self.routing, self.retry)

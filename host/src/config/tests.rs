@@ -8,6 +8,7 @@ mod refused_cors;
 mod refused_sections;
 mod refused_services;
 mod robust;
+mod shown;
 
 use super::{Config, Diagnostics, Origin, SourceMap};
 

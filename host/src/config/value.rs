@@ -305,7 +305,7 @@ fn show_duration(duration: &Duration) -> String {
     humantime::format_duration(*duration).to_string()
 }
 
-fn show_size(bytes: u64) -> String {
+pub(super) fn show_size(bytes: u64) -> String {
     match bytes {
         bytes if bytes >= 1024 * GIB && bytes.is_multiple_of(1024 * GIB) => {
             format!("{}TiB", bytes / (1024 * GIB))

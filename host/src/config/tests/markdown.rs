@@ -12,7 +12,8 @@ const HEAD: &str = "\
 
 One TOML file, given by `--config`. Services and a routing policy are needed; every other key has the
 default below. A key that is not listed here is unknown, and so refused.
-`orchestrator check --config FILE` says all that is wrong with a file, each error at its line.
+`orchestrator check --config FILE` says all that is wrong with a file, each error at its line;
+`orchestrator config show --config FILE` prints all keys with the values that they have then.
 
 - **A duration** is text with a unit: `\"250ms\"`, `\"30s\"`, `\"1m 30s\"`; also `us`, `ns`, `h` and `day`.
 - **A size** is text with a unit: `\"500B\"`, `\"64KiB\"` (1024 bytes each), `\"64KB\"` (1000 bytes each);

@@ -14,10 +14,11 @@ use super::markdown::markdown;
 use super::parse;
 
 /// Keys whose limit is refused while another key has its default, and what to say about that one.
-const COMPANIONS: &[(&str, &str)] = &[("proxy.attempt_timeout", "proxy.request_timeout = \"1h\"")];
+pub(super) const COMPANIONS: &[(&str, &str)] =
+    &[("proxy.attempt_timeout", "proxy.request_timeout = \"1h\"")];
 
 /// A file with this line. Where it is about `services.<name>`, the service is `a`.
-fn with(line: &str) -> String {
+pub(super) fn with(line: &str) -> String {
     let routing = "policy.routing.component = \"builtin:routing\"\n";
     let routing = if line.starts_with("policy.routing.component ") { "" } else { routing };
     let endpoints = "services.a.endpoints = [\"http://localhost:8000\"]\n";
@@ -30,14 +31,14 @@ fn refusal(text: &str) -> Option<String> {
 }
 
 /// One documented key with a place where it can stand.
-struct Key<'a> {
-    path: String,
+pub(super) struct Key<'a> {
+    pub(super) path: String,
     field: &'a Field,
-    value: &'a Value,
+    pub(super) value: &'a Value,
 }
 
 /// All of them; what both policies have is there twice.
-fn keys(structs: &[Struct]) -> Vec<Key<'_>> {
+pub(super) fn keys(structs: &[Struct]) -> Vec<Key<'_>> {
     let mut keys = Vec::new();
     for one in structs {
         for section in &one.sections {
@@ -63,7 +64,7 @@ fn keys_at<'a>(place: &str, one: &'a Struct) -> Vec<Key<'a>> {
 }
 
 /// A value as it stands in TOML: `30s` in quotes, `30` without.
-fn toml(literal: &str, what: &str) -> String {
+pub(super) fn toml(literal: &str, what: &str) -> String {
     let is_bare = ["A number", "A fraction", "True or false", "A list", "A table"]
         .iter()
         .any(|bare| what.starts_with(bare));
