@@ -166,10 +166,15 @@ impl Gateway {
 
     /// The memory it holds, in bytes.
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS")
+    }
+
+    /// What the kernel says of its memory, in bytes: `VmRSS`, `VmHWM`, …
+    pub fn memory(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
         let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap().trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// Halts it where it stands, with all its connections open, until [`go_on`](Self::go_on).

@@ -429,7 +429,8 @@ impl Unreachable {
     }
 }
 
-fn bound(address: SocketAddr) -> Socket {
+/// A socket that has this address, and may share it with one that listens.
+pub fn bound(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     // Two sockets may share the port as long as only one of them listens.
     socket.set_reuse_address(true).unwrap();
