@@ -1,13 +1,15 @@
 //! Which endpoint an attempt goes to, with its breaker's leave. Next: `forward.rs`.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::breaker::{Circuit, Permit, Source};
 use crate::exchange::Tried;
-use crate::upstream::balance::{Candidate, p2c};
+use crate::route::Target;
+use crate::upstream::Service;
+use crate::upstream::balance::panics;
+use crate::upstream::set::EndpointSet;
 use crate::worker::Snapshot;
 
 /// No endpoint of the service may be tried now.
@@ -17,81 +19,82 @@ pub(crate) struct Refused {
     pub(crate) retry_in: Duration,
 }
 
-/// As many as a service may have in the configuration.
-const CANDIDATES_MAX: usize = 64;
-
 /// Picks among the endpoints whose breakers admit, those not yet tried first where the judge asked
-/// for that.
+/// for that. Where so few circuits are closed that the rest would be overwhelmed
+/// (`panic_threshold`), among all endpoints.
 pub(crate) fn admit<'a>(
     snapshot: &'a Snapshot,
-    service: usize,
+    target: &Target,
     tried: &Tried,
     random: u64,
     now: Instant,
 ) -> Result<(usize, Permit<'a>), Refused> {
-    let services = &*snapshot.services;
-    let endpoints = &services.all[service].endpoints;
-    let (rules, now) = (&services.rules, services.ms_at(now.into_std()));
+    let services = &snapshot.services;
+    let service = &services.all[target.service];
+    let now = services.ms_at(now.into_std());
     // One endpoint is the usual case, and nothing is to be chosen.
-    if let [only] = &endpoints[..] {
-        let admitted = only.breaker.admit(rules, now, Source::Traffic);
+    if let [only] = &service.endpoints[..] {
+        let admitted = only.breaker.admit(&service.rules, now, Source::Traffic);
         return admitted
             .map(|permit| (0, permit))
             .map_err(|refused| Refused { retry_in: refused.retry_in });
     }
-    let mut retry_in = None;
-    for avoiding in [true, false] {
-        let mut candidates = [Candidate { index: 0, in_flight: 0 }; CANDIDATES_MAX];
-        let mut count = 0;
-        for (index, endpoint) in endpoints.iter().enumerate() {
-            let other_round = tried.avoids(index) == avoiding;
-            if other_round || count == CANDIDATES_MAX || !endpoint.breaker.would_admit(rules, now) {
-                continue;
-            }
-            let in_flight = endpoint.in_flight.load(Ordering::Relaxed);
-            candidates[count] = Candidate { index, in_flight };
-            count += 1;
-        }
+    let View { eligible, panic } = View::of(service, now);
+    let avoided: EndpointSet = eligible.iter().filter(|place| tried.avoids(*place)).collect();
+    for mut left in [eligible.without(avoided), avoided] {
         // Another worker may take a half-open slot between the look and the leave: then the rest
         // is tried, each once.
-        while let Some(picked) = p2c(&candidates[..count], random) {
-            match endpoints[picked].breaker.admit(rules, now, Source::Traffic) {
+        while let Some(picked) = services.pick(target.service, left, target.affinity, random, now) {
+            let breaker = &service.endpoints[picked].breaker;
+            match breaker.admit(&service.rules, now, Source::Traffic) {
                 Ok(permit) => return Ok((picked, permit)),
-                Err(refused) => retry_in = earlier(retry_in, refused.retry_in),
+                Err(_) if panic => return Ok((picked, breaker.bypass(Source::Traffic))),
+                Err(_) => left.remove(picked),
             }
-            let place = candidates[..count].iter().position(|candidate| candidate.index == picked);
-            candidates.swap(place.expect("it was picked from these"), count - 1);
-            count -= 1;
         }
     }
-    for endpoint in endpoints {
-        retry_in = earlier(retry_in, endpoint.breaker.retry_in(rules, now));
+    let times = service.endpoints_now().map(|it| it.breaker.retry_in(&service.rules, now));
+    Err(Refused { retry_in: times.min().unwrap_or_default() })
+}
+
+/// What of a service's endpoints may be tried.
+struct View {
+    eligible: EndpointSet,
+    /// Open circuits are passed over.
+    panic: bool,
+}
+
+impl View {
+    fn of(service: &Service, now_ms: u64) -> View {
+        let present = service.present();
+        let (mut admitting, mut closed, mut all) = (EndpointSet::default(), 0, 0);
+        for place in present.iter() {
+            let breaker = &service.endpoints[place].breaker;
+            all += 1;
+            closed += usize::from(breaker.circuit(&service.rules, now_ms) == Circuit::Closed);
+            if breaker.would_admit(&service.rules, now_ms) {
+                admitting.insert(place);
+            }
+        }
+        let panic = panics(closed, all, service.config.panic_threshold);
+        View { eligible: if panic { present } else { admitting }, panic }
     }
-    Err(Refused { retry_in: retry_in.unwrap_or_default() })
 }
 
-fn earlier(known: Option<Duration>, other: Duration) -> Option<Duration> {
-    Some(known.map_or(other, |known| known.min(other)))
-}
-
-/// Whether the circuit of any endpoint will let attempts through in `delay`.
+/// Whether any endpoint may be tried in `delay`.
 pub(crate) fn admits_in(snapshot: &Snapshot, service: usize, delay: Duration) -> bool {
-    let services = &*snapshot.services;
-    let then = services.now_ms() + delay.as_millis() as u64;
-    let endpoints = &services.all[service].endpoints;
-    endpoints
-        .iter()
-        .any(|endpoint| endpoint.breaker.circuit(&services.rules, then) != Circuit::Open)
+    let services = &snapshot.services;
+    let service = &services.all[service];
+    let now = services.now_ms();
+    let then = now + delay.as_millis() as u64;
+    let is_open =
+        |it: &crate::upstream::Endpoint| it.circuit(&service.rules, then) == Circuit::Open;
+    !service.endpoints_now().all(is_open) || service.panics(now)
 }
 
-/// Endpoints of the service, beside those tried, that would admit an attempt now.
+/// Endpoints of the service, beside those tried, that an attempt could go to now.
 pub(crate) fn others_left(snapshot: &Snapshot, service: usize, tried: &Tried) -> u32 {
-    let services = &*snapshot.services;
-    let (rules, now) = (&services.rules, services.now_ms());
-    let endpoints = services.all[service].endpoints.iter().enumerate();
-    endpoints
-        .filter(|(index, endpoint)| {
-            !tried.contains(*index) && endpoint.breaker.would_admit(rules, now)
-        })
-        .count() as u32
+    let services = &snapshot.services;
+    let View { eligible, .. } = View::of(&services.all[service], services.now_ms());
+    eligible.without(tried.endpoints()).len() as u32
 }

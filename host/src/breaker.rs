@@ -52,6 +52,16 @@ pub enum Source {
     Check,
 }
 
+impl Source {
+    /// The word for pages and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Traffic => "traffic",
+            Self::Check => "checks",
+        }
+    }
+}
+
 /// What came of an attempt. What says nothing about the endpoint (the client left, say) is neither:
 /// drop the permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +133,26 @@ impl Breaker {
             }
             Effect::Refused(refused) => Err(refused),
             Effect::Moved(_) | Effect::Nothing => unreachable!("an answer to another event"),
+        }
+    }
+
+    /// Leave for an attempt that is made whatever the circuit is. What comes of it counts for nothing
+    /// here: the circuit learns from those that it admitted.
+    pub fn bypass(&self, source: Source) -> Permit<'_> {
+        Permit { breaker: self, term: NO_TERM, source, transition: None }
+    }
+
+    /// Begins anew, for an endpoint that takes the place of another: closed, without faults, and deaf
+    /// to the permits that are out.
+    pub fn reset(&self) {
+        let mut word = self.0.load(Relaxed);
+        loop {
+            let term = State::unpack(word).next_term();
+            let next = State::Closed { term, traffic_faults: 0, check_faults: 0 }.pack();
+            match self.0.compare_exchange_weak(word, next, Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
+            }
         }
     }
 
@@ -356,6 +386,8 @@ const COUNT_BITS: u32 = 21;
 const BODY_BITS: u32 = 42;
 const TERM_BITS: u32 = 20;
 const TERM_MAX: u32 = (1 << TERM_BITS) - 1;
+/// Of no state, so that results with it are ignored like late ones.
+const NO_TERM: u32 = u32::MAX;
 const TIME_MAX: u64 = (1 << BODY_BITS) - 1;
 const CLOSED: u64 = 0;
 const OPEN: u64 = 1;

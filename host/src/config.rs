@@ -49,6 +49,7 @@ use serde::Serialize;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::load::CONFIG_BYTES_MAX;
+pub use self::services::ENDPOINTS_MAX;
 pub use self::source::{Origin, SourceMap};
 
 /// One validated configuration. A value of this type keeps every promise its fields document.
@@ -327,13 +328,105 @@ pub struct Service {
     /// 1 to 64 of `A-Z a-z 0-9 _ -`; unique.
     #[serde(skip)]
     pub name: String,
-    /// The service's addresses, each `http://host[:port]` with nothing behind it; no two alike.
+    /// The service's addresses, each `http://host[:port]` with nothing behind it; no two alike. One
+    /// that is to get another share than the others is a table, `{ url = "http://…", weight = 3 }`,
+    /// with a weight from 1 to 1000; that of the others is 1.
     ///
-    /// A list of 1 to 64. Required.
+    /// A list of 1 to 256. Required.
     pub endpoints: Vec<Endpoint>,
+    /// Which endpoint gets an attempt. `p2c`: of two drawn by lot, the less busy one, where recent
+    /// failures count as work. `round_robin`: one after the other. `random`: by lot.
+    /// `consistent_hash`: requests with one key on one endpoint, until it has 1.25 times its share of
+    /// what is under way (eight are never too many); the key is the affinity that the routing policy
+    /// sets, else the client's address. All of them keep to the endpoints' weights.
+    ///
+    /// A word. Default: `p2c`.
+    pub balance: Balance,
+    /// An endpoint whose circuit has closed again, or that `resolve = "all"` found while the gateway
+    /// ran, comes to its whole share in this time, beginning with a tenth of it.
+    ///
+    /// A duration or `off`. Default: `off`. Limits: `1ms` to `1h`.
+    pub slow_start: Option<Duration>,
+    /// The part of several endpoints whose circuits are closed, below which open circuits are
+    /// passed over: few endpoints would not bear the load of all, and it is better to try those that
+    /// failed than to overwhelm the rest. `0`: open circuits always count, and a service all of whose
+    /// circuits are open refuses at once. A service with one endpoint always does.
+    ///
+    /// A fraction. Default: `0.25`. Limits: `0` to `1`.
+    pub panic_threshold: f64,
+    /// The `Host` header that the service gets: the `endpoint`'s own address, or the one that the
+    /// `client` asked for (where it asked for none, the endpoint's).
+    ///
+    /// A word. Default: `endpoint`.
+    pub host: HostHeader,
+    /// What a name with several addresses is: `one` endpoint, of which the first address that answers
+    /// is taken; or an endpoint for each of `all` addresses, with a circuit and checks of its own, up
+    /// to 256 for the service. Names are looked up anew every 30 s either way.
+    ///
+    /// A word. Default: `one`.
+    pub resolve: Resolve,
+    /// As `proxy.request_timeout`, for this service; longer or shorter. A routing policy may ask for
+    /// less.
+    ///
+    /// A duration. Default: that of `[proxy]`. Limits: `1ms` to `1h`.
+    pub request_timeout: Duration,
+    /// As `proxy.attempt_timeout`, for this service. A routing policy may set its own.
+    ///
+    /// A duration or `off`. Default: that of `[proxy]`. Limits: `1ms` to `1h`.
+    pub attempt_timeout: Option<Duration>,
+    /// As `proxy.idle_timeout`, for bodies from and to this service.
+    ///
+    /// A duration. Default: that of `[proxy]`. Limits: `1ms` to `1day`.
+    pub idle_timeout: Duration,
+    /// As `proxy.connect_timeout`, for this service.
+    ///
+    /// A duration. Default: that of `[proxy]`. Limits: `1ms` to `5m`.
+    pub connect_timeout: Duration,
+    /// `[services.<name>.health]` has the keys of `[health]`, for this service.
+    ///
+    /// A table. Default: what `[health]` says, key by key.
+    pub health: Health,
+    /// `[services.<name>.breaker]` has the keys of `[breaker]`, for this service.
+    ///
+    /// A table. Default: what `[breaker]` says, key by key.
+    pub breaker: Breaker,
 }
 
-/// One address of a service: `http://host[:port]`, nothing behind it.
+/// `services.<name>.balance`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// `p2c`
+    P2c,
+    /// `round_robin`
+    RoundRobin,
+    /// `random`
+    Random,
+    /// `consistent_hash`
+    ConsistentHash,
+}
+
+/// `services.<name>.host`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostHeader {
+    /// `endpoint`
+    Endpoint,
+    /// `client`
+    Client,
+}
+
+/// `services.<name>.resolve`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolve {
+    /// `one`
+    One,
+    /// `all`
+    All,
+}
+
+/// One entry of `services.<name>.endpoints`: an address, or a table with `url` and `weight`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// As written, for people: `http://localhost:8000`.
@@ -344,6 +437,8 @@ pub struct Endpoint {
     pub port: u16,
     /// What goes into the `Host` header: `localhost:8000`; the port is left out where it is 80.
     pub authority: String,
+    /// 1 to 1000: its share of the service's requests, beside the weights of the others.
+    pub weight: u32,
 }
 
 /// `[policy.routing]` and `[policy.retry]`: which service a request goes to, and whether and when a

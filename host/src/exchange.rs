@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::admit::{Refused, admit};
 use crate::body::{RequestBody, ResponseBody, UploadLimits};
+use crate::breaker::Source;
 use crate::expect::Expectation;
 use crate::forward::{Attempt, Clock, Ended, forward};
 use crate::headers::Caller;
@@ -19,6 +20,7 @@ use crate::policy::RequestFacts;
 use crate::respond::{self, Outcome, Refusal};
 use crate::route::{Routed, Target, route};
 use crate::telemetry::record::Record;
+use crate::upstream::set::EndpointSet;
 use crate::worker::{Connection, Snapshot, Worker};
 use crate::{headers, local, path};
 
@@ -148,19 +150,18 @@ async fn attempts(
     let mut last: Option<Attempt> = None;
     loop {
         let random = exchange.worker().random();
-        let (endpoint, permit) =
-            match admit(&exchange.snapshot, target.service, &tried, random, now) {
-                Ok(admitted) => admitted,
-                Err(Refused { retry_in }) => {
-                    exchange.body.release();
-                    return match last {
-                        Some(attempt) => outcome_of(attempt, target),
-                        None => Refusal::CircuitOpen { service: target.service, retry_in }.into(),
-                    };
-                }
-            };
+        let (endpoint, permit) = match admit(&exchange.snapshot, &target, &tried, random, now) {
+            Ok(admitted) => admitted,
+            Err(Refused { retry_in }) => {
+                exchange.body.release();
+                return match last {
+                    Some(attempt) => outcome_of(attempt, target),
+                    None => Refusal::CircuitOpen { service: target.service, retry_in }.into(),
+                };
+            }
+        };
         if let Some(change) = permit.transition() {
-            services.circuit_changed(target.service, endpoint, change, None);
+            services.circuit_changed(target.service, endpoint, change, Source::Traffic, None);
         }
         if let Some(Attempt { ended: Ended::Response(answer), .. }) = last.take() {
             respond::drain(answer.response.into_body(), answer.lease);
@@ -206,26 +207,26 @@ fn outcome_of(attempt: Attempt, target: Target) -> Outcome {
     }
 }
 
-/// The endpoints that this request has tried: a bit each for the first 64 of a service.
+/// The endpoints that this request has tried.
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
-    endpoints: u64,
+    endpoints: EndpointSet,
     /// The judge wants the next attempt elsewhere.
     avoid: bool,
 }
 
 impl Tried {
     fn add(&mut self, endpoint: usize) {
-        self.endpoints |= 1 << (endpoint as u32 % u64::BITS);
+        self.endpoints.insert(endpoint);
     }
 
-    pub(crate) fn contains(&self, endpoint: usize) -> bool {
-        self.endpoints & 1 << (endpoint as u32 % u64::BITS) != 0
+    pub(crate) fn endpoints(&self) -> EndpointSet {
+        self.endpoints
     }
 
     /// Whether the balancer should pass this endpoint over while there are others.
     pub(crate) fn avoids(&self, endpoint: usize) -> bool {
-        self.avoid && self.contains(endpoint)
+        self.avoid && self.endpoints.contains(endpoint)
     }
 }
 

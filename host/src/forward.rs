@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::body::AttemptBody;
-use crate::breaker::{self, Permit};
+use crate::breaker::{self, Permit, Source};
+use crate::config::HostHeader;
 use crate::exchange::Exchange;
 use crate::expect::Expectation;
 use crate::headers::{self, Hop};
@@ -128,12 +129,15 @@ impl Attempt {
     ) {
         exchange.worker().attempted(service, self);
         let services = &exchange.snapshot.services;
-        let Some(outcome) = self.for_breaker(exchange.snapshot.config.breaker.timeout_floor) else {
+        let its = &services.all[service];
+        if self.looks_fast() {
+            its.endpoints[endpoint].faults.add(services.now_ms());
+        }
+        let Some(outcome) = self.for_breaker(its.config.breaker.timeout_floor) else {
             return; // Dropping the permit is neutral.
         };
-        let now = services.now_ms();
-        if let Some(change) = permit.settle(&services.rules, now, outcome) {
-            services.circuit_changed(service, endpoint, change, self.cause());
+        if let Some(change) = permit.settle(&its.rules, services.now_ms(), outcome) {
+            services.circuit_changed(service, endpoint, change, Source::Traffic, self.cause());
         }
     }
 
@@ -145,6 +149,19 @@ impl Attempt {
                 (status.as_u16() >= 400).then(|| format!("answered {status}"))
             }
             Ended::Failed(failure) => Some(failure.to_string()),
+        }
+    }
+
+    /// Whether the endpoint failed in a way that would make it look fast to the balancer: more than
+    /// what the breaker counts, for an endpoint that answers 500 or 429 does so at once, too.
+    fn looks_fast(&self) -> bool {
+        match &self.ended {
+            Ended::Response(answer) => {
+                let status = answer.response.status().as_u16();
+                status >= 500 || status == 429
+            }
+            Ended::Failed(Failure::ClientStalled(_) | Failure::ClientBroke(_)) => false,
+            Ended::Failed(_) => true,
         }
     }
 
@@ -193,7 +210,7 @@ impl<'a> Clock<'a> {
             exchange,
             total: target.timeout,
             attempt: target.attempt_timeout,
-            idle: exchange.snapshot.config.proxy.idle_timeout,
+            idle: exchange.snapshot.services.all[target.service].config.idle_timeout,
         }
     }
 
@@ -339,17 +356,16 @@ async fn connect(
     clock: &Clock<'_>,
     began: Instant,
 ) -> Result<Lease, Failure> {
-    let snapshot = &exchange.snapshot;
-    let addresses = snapshot.services.all[target.service].endpoints[endpoint].addresses.load_full();
+    let service = &exchange.snapshot.services.all[target.service];
+    let connect_timeout = service.config.connect_timeout;
+    let addresses = service.endpoints[endpoint].addresses.load_full();
     let pool = &exchange.worker().pool;
-    let connecting = tokio::time::timeout(
-        snapshot.config.proxy.connect_timeout,
-        pool.connect(target.service, endpoint, &addresses),
-    );
+    let connecting =
+        tokio::time::timeout(connect_timeout, pool.connect(target.service, endpoint, &addresses));
     match clock.bound(began, connecting).await? {
         Ok(connected) => connected.map_err(Failure::Connect),
         Err(_elapsed) => {
-            let text = format!("no connection within {:?}", snapshot.config.proxy.connect_timeout);
+            let text = format!("no connection within {connect_timeout:?}");
             Err(Failure::Connect(io::Error::new(io::ErrorKind::TimedOut, text)))
         }
     }
@@ -369,10 +385,16 @@ fn rewrite(
     let target_host = request.head.uri.authority();
     let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     let mut edited = request.head.headers.clone();
+    let client_host = target_host.as_ref().or(request.head.headers.get(HOST));
+    let service = &exchange.snapshot.services.all[target.service];
+    let authority = &service.endpoints[endpoint].authority;
     let hop = Hop {
         caller: &exchange.caller,
-        client_host: target_host.as_ref().or(request.head.headers.get(HOST)),
-        host: &exchange.snapshot.services.all[target.service].endpoints[endpoint].authority,
+        client_host,
+        host: match service.config.host {
+            HostHeader::Endpoint => authority,
+            HostHeader::Client => client_host.unwrap_or(authority),
+        },
         request_id: &exchange.request_id,
         version: request.head.version,
     };

@@ -74,7 +74,7 @@ impl Gateway {
 
         let policies = Policies::load(&config, source)?;
         let services = Services::new(&config);
-        resolve::resolve(&services).await;
+        resolve::resolve(&services, true).await;
         let (access, producers) = AccessLog::start(&config.log.access, config.server.workers)
             .map_err(|error| StartError::AccessLog { to: config.log.access.to_string(), error })?;
         let counters: Vec<_> =
@@ -88,11 +88,11 @@ impl Gateway {
             shared: shared.clone(),
             commands: Vec::new(),
             workers: Vec::new(),
-            tasks: health::monitor(&services, &config.health),
+            tasks: health::monitor(&services),
             access,
             config: config.clone(),
         };
-        let health = health::answer_askers(services.clone(), config.health.clone(), asked);
+        let health = health::answer_askers(services.clone(), asked);
         gateway.tasks.push(tokio::task::spawn_local(health));
         gateway.tasks.push(tokio::task::spawn_local(resolve::keep_resolved(services.clone())));
         gateway.tasks.push(tokio::task::spawn_local(admin::serve(admin_listener, shared.clone())));

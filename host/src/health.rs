@@ -3,7 +3,6 @@
 //! services now.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -37,37 +36,57 @@ pub(crate) const ASKERS_MAX: usize = 1024;
 pub(crate) type Asker = oneshot::Sender<Bytes>;
 
 /// Checks all endpoints for as long as the returned tasks live.
-pub(crate) fn monitor(services: &Arc<Services>, config: &config::Health) -> Vec<JoinHandle<()>> {
+pub(crate) fn monitor(services: &Arc<Services>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (index, service) in services.all.iter().enumerate() {
         for endpoint in 0..service.endpoints.len() {
-            let (services, config) = (services.clone(), config.clone());
-            tasks.push(tokio::task::spawn_local(watch(services, config, index, endpoint)));
+            tasks.push(tokio::task::spawn_local(watch(services.clone(), index, endpoint)));
         }
     }
     tasks
 }
 
-async fn watch(services: Arc<Services>, config: config::Health, service: usize, endpoint: usize) {
-    let watched = &services.all[service].endpoints[endpoint];
-    let mut history = VecDeque::with_capacity(config.history);
+/// Watches one place of a service: the endpoint that is there, while there is one.
+async fn watch(services: Arc<Services>, service: usize, endpoint: usize) {
+    let (of, place) = (&services.all[service], endpoint);
+    let (watched, config) = (&of.endpoints[endpoint], &of.config.health);
+    let mut history = VecDeque::new();
+    let mut incarnation = watched.incarnation();
     loop {
+        let moved = of.moved.notified();
+        if !of.present().contains(place) {
+            moved.await;
+            continue;
+        }
+        if incarnation != watched.incarnation() {
+            incarnation = watched.incarnation();
+            history.clear();
+        }
         // While the circuit is open no check is sent; half-open, the check may be its probe.
-        if let Ok(permit) = watched.breaker.admit(&services.rules, services.now_ms(), Source::Check)
-        {
+        if let Ok(permit) = watched.breaker.admit(&of.rules, services.now_ms(), Source::Check) {
             if let Some(change) = permit.transition() {
-                services.circuit_changed(service, endpoint, change, None);
+                services.circuit_changed(service, endpoint, change, Source::Check, None);
             }
-            let check = check(watched, &config).await;
+            let check = check(watched, config).await;
+            if incarnation != watched.incarnation() {
+                continue; // What was asked is gone, and says nothing about what came after it.
+            }
             let outcome = if check.healthy() { Outcome::Success } else { Outcome::Fault };
             let error = check.error.clone();
             note(watched, &mut history, config.history, check);
-            if let Some(change) = permit.settle(&services.rules, services.now_ms(), outcome) {
-                services.circuit_changed(service, endpoint, change, error);
+            if let Some(change) = permit.settle(&of.rules, services.now_ms(), outcome) {
+                services.circuit_changed(service, endpoint, change, Source::Check, error);
             }
         }
         let spread = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
-        tokio::time::sleep(config.interval.mul_f64(spread)).await;
+        let next = tokio::time::Instant::now() + config.interval.mul_f64(spread);
+        // Another address in this place is checked at once.
+        while incarnation == watched.incarnation() {
+            let moved = of.moved.notified();
+            if tokio::time::timeout_at(next, moved).await.is_err() {
+                break;
+            }
+        }
     }
 }
 
@@ -163,19 +182,16 @@ impl Drop for AbortOnDrop {
 ///
 /// A round asks every endpoint, open circuits too, and changes neither breakers nor the history:
 /// clients must not be able to move them by asking.
-pub(crate) async fn answer_askers(
-    services: Arc<Services>,
-    config: config::Health,
-    mut asked: mpsc::Receiver<Asker>,
-) {
-    let config = Rc::new(config);
+pub(crate) async fn answer_askers(services: Arc<Services>, mut asked: mpsc::Receiver<Asker>) {
     while let Some(first) = asked.recv().await {
         let mut askers = vec![first];
         while let Ok(next) = asked.try_recv() {
             askers.push(next);
         }
         let rounds = services.all.iter().map(|service| {
-            join_all(service.endpoints.iter().map(|endpoint| check(endpoint, &config)))
+            join_all(
+                service.endpoints_now().map(|endpoint| check(endpoint, &service.config.health)),
+            )
         });
         let page = health_page(&services, &join_all(rounds).await);
         // Who came during the round shares its answer: nothing in it is older than its start.

@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 use serde_json::{Map, Value, json};
 
-use crate::breaker::Circuit;
+use crate::breaker::{Circuit, Source};
 use crate::exchange::Exchange;
 use crate::policy::Health;
 use crate::respond::{Outcome, Refusal};
@@ -34,7 +34,8 @@ pub(crate) async fn answer(exchange: &Exchange, head: &http::request::Parts) -> 
     Some(match page {
         Page::Root => json_page(&root(snapshot)),
         Page::Health => {
-            let patience = snapshot.config.health.timeout + HEALTH_GRACE;
+            let timeouts = snapshot.services.all.iter().map(|it| it.config.health.timeout);
+            let patience = timeouts.max().unwrap_or_default() + HEALTH_GRACE;
             match tokio::time::timeout(patience, exchange.worker().ask_health()).await {
                 Ok(Some(body)) => bytes_page(body, "application/json"),
                 _ => Outcome::Refused(Refusal::NoHealth),
@@ -128,7 +129,7 @@ fn root(snapshot: &Snapshot) -> Value {
 fn status(snapshot: &Snapshot) -> Value {
     let services = &snapshot.services;
     let now = services.now_ms();
-    let healths = services.all.iter().map(|service| service.health(&services.rules, now));
+    let healths = services.all.iter().map(|service| service.health(now));
     let mut all = Map::new();
     for service in &services.all {
         all.insert(service.name.clone(), service_status(snapshot, service));
@@ -159,19 +160,16 @@ fn overall(healths: impl Iterator<Item = Health>) -> &'static str {
 }
 
 fn service_status(snapshot: &Snapshot, service: &Service) -> Value {
-    let services = &snapshot.services;
-    let (rules, now) = (&services.rules, services.now_ms());
-    let circuit = service.circuit(rules, now);
-    let one = |endpoint: &Endpoint| {
-        let circuit = endpoint.breaker.circuit(rules, now);
-        View::of(endpoint, endpoint.health(circuit), circuit)
-    };
-    let views: Vec<View> = service.endpoints.iter().map(one).collect();
-    let combined = View::combined(&views, service.health(rules, now), circuit);
+    let now = snapshot.services.now_ms();
+    let one = |endpoint: &Endpoint| View::of(endpoint, endpoint.circuit(&service.rules, now));
+    let views: Vec<View> = service.endpoints_now().map(one).collect();
+    let mut combined = View::combined(&views, service.health(now), service.circuit(now));
+    combined.url.clone_from(&service.endpoints[0].config.url);
     let mut value = Map::new();
     value.insert("name".into(), service.name.clone().into());
     combined.write(&mut value);
     if views.len() > 1 {
+        value.insert("panic".into(), service.panics(now).into());
         let each = views.iter().map(|view| {
             let mut value = Map::new();
             view.write(&mut value);
@@ -192,19 +190,39 @@ struct View {
     circuit: Circuit,
     consecutive_failures: u32,
     uptime_percentage: f64,
+    /// What decided `health`, checks or traffic; none while nothing has.
+    decided_by: Option<Source>,
+    reason: String,
 }
 
 impl View {
-    fn of(endpoint: &Endpoint, health: Health, circuit: Circuit) -> View {
+    fn of(endpoint: &Endpoint, circuit: Circuit) -> View {
         let checks = endpoint.checks.load();
-        let mut error = checks.last.as_ref().and_then(|check| check.error.clone());
-        if circuit == Circuit::Open {
-            let cause = endpoint.last_error.load_full().map(|text| text.to_string());
-            let cause = cause.or(error).unwrap_or_else(|| "not known".into());
-            error = Some(format!("circuit open: {cause}"));
-        }
+        let (health, decided_by) = endpoint.standing(circuit);
+        let failed = checks.last.as_ref().and_then(|check| check.error.clone());
+        let cause = || {
+            let cause = endpoint.opened.load().as_ref().map(|opened| opened.cause.clone());
+            cause.or_else(|| failed.clone()).unwrap_or_else(|| "not known".into())
+        };
+        let reason = match (circuit, health) {
+            (Circuit::Open, _) => format!("circuit open: {}", cause()),
+            (_, Health::Unknown) => "not checked yet".to_owned(),
+            (Circuit::HalfOpen, _) => format!("circuit half-open, on trial after: {}", cause()),
+            (_, Health::Unhealthy) => {
+                format!("the last check failed: {}", failed.as_deref().unwrap_or("not known"))
+            }
+            _ if failed.is_some() => "the circuit closed after a check had failed".to_owned(),
+            _ => "the last check passed".to_owned(),
+        };
+        let error = match (circuit, health) {
+            (Circuit::Open, _) => Some(reason.clone()),
+            (_, Health::Healthy) => None,
+            _ => failed,
+        };
         View {
-            url: endpoint.config.url.clone(),
+            url: endpoint.url().to_string(),
+            decided_by,
+            reason,
             health,
             last: checks.last.clone(),
             error,
@@ -215,11 +233,13 @@ impl View {
     }
 
     /// Of several: the first's address, the latest check, the first error, the worst failures, the
-    /// mean uptime.
+    /// mean uptime, and what decided about the first that is not healthy.
     fn combined(views: &[View], health: Health, circuit: Circuit) -> View {
         let latest = views.iter().filter_map(|view| view.last.as_ref()).max_by_key(|last| last.at);
         let failures = views.iter().map(|view| view.consecutive_failures).max();
         let uptime: f64 = views.iter().map(|view| view.uptime_percentage).sum();
+        let decisive = views.iter().find(|view| view.health != Health::Healthy);
+        let decisive = decisive.unwrap_or(&views[0]);
         View {
             url: views[0].url.clone(),
             health,
@@ -228,6 +248,11 @@ impl View {
             circuit,
             consecutive_failures: failures.unwrap_or_default(),
             uptime_percentage: uptime / views.len() as f64,
+            decided_by: decisive.decided_by,
+            reason: match views {
+                [only] => only.reason.clone(),
+                _ => format!("{}: {}", decisive.url, decisive.reason),
+            },
         }
     }
 
@@ -243,6 +268,8 @@ impl View {
         put("consecutive_failures", self.consecutive_failures.into());
         put("uptime_percentage", hundredths(self.uptime_percentage).into());
         put("details", Value::Object(last.map(|check| check.details.clone()).unwrap_or_default()));
+        put("decided_by", self.decided_by.map(Source::as_str).into());
+        put("reason", self.reason.clone().into());
     }
 }
 

@@ -115,7 +115,7 @@ pub(crate) fn respond(
                     Some(Tunnel { lease, in_flight, record });
                 return Response::from_parts(head, ResponseBody::none());
             }
-            let idle = snapshot.config.proxy.idle_timeout;
+            let idle = in_flight.service().config.idle_timeout;
             let body = ResponseBody::upstream(incoming, lease, in_flight, idle, record);
             // The version is the connection's own business, not the service's.
             head.version = Version::HTTP_11;

@@ -2,15 +2,18 @@
 //!
 //! Next: `admit.rs`. What a policy may not do is refused here, as a fault of the whole answer.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::config::Balance;
 use crate::exchange::Exchange;
 use crate::policy::{Answer, Choice, Fault, RequestFacts};
 use crate::telemetry::record::Record;
+use crate::upstream::balance::stable_hash;
 use crate::worker::Snapshot;
 use crate::{headers, path};
 
@@ -28,6 +31,9 @@ pub(crate) struct Target {
     pub(crate) attempt_timeout: Option<Duration>,
     /// The most that the request's body may have.
     pub(crate) body_bytes_max: u64,
+    /// What requests that belong together share: a hash of the policy's affinity, else of the
+    /// client's address. 0 where the service's balancing does not look at it.
+    pub(crate) affinity: u64,
     pub(crate) request_edits: Vec<Edit>,
     pub(crate) response_edits: Vec<Edit>,
 }
@@ -84,19 +90,31 @@ fn check(snapshot: &Snapshot, request: &RequestFacts, answer: Answer) -> Result<
             let Some(service) = snapshot.services.index_of(&name) else {
                 return Err(format!("there is no service {name:?}"));
             };
-            let proxy = &snapshot.config.proxy;
+            let config = &snapshot.services.all[service].config;
             let timeout = checked_ms(answer.timeout_ms, "timeout")?;
             let attempt_timeout = checked_ms(answer.attempt_timeout_ms, "attempt timeout")?;
             Ok(Routed::To(Target {
                 service,
                 path: checked_path(request, answer.path)?,
-                timeout: timeout.map_or(proxy.request_timeout, |t| t.min(proxy.request_timeout)),
-                attempt_timeout: attempt_timeout.or(proxy.attempt_timeout),
+                timeout: timeout.map_or(config.request_timeout, |t| t.min(config.request_timeout)),
+                attempt_timeout: attempt_timeout.or(config.attempt_timeout),
                 body_bytes_max: snapshot.config.limits.body_bytes.unwrap_or(u64::MAX),
+                affinity: match config.balance {
+                    Balance::ConsistentHash => affinity_key(request, answer.affinity.as_deref()),
+                    Balance::P2c | Balance::RoundRobin | Balance::Random => 0,
+                },
                 request_edits: checked_edits(answer.request_headers)?,
                 response_edits: checked_edits(answer.response_headers)?,
             }))
         }
+    }
+}
+
+fn affinity_key(request: &RequestFacts, affinity: Option<&[u8]>) -> u64 {
+    match (affinity, request.client) {
+        (Some(key), _) => stable_hash(key),
+        (None, IpAddr::V4(client)) => stable_hash(&client.octets()),
+        (None, IpAddr::V6(client)) => stable_hash(&client.octets()),
     }
 }
 

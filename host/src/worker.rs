@@ -145,9 +145,8 @@ async fn serve(startup: Startup) -> io::Result<()> {
             return Ok(());
         }
     };
-    let endpoints = snapshot.services.all.iter().map(|service| service.endpoints.len());
     let worker = Rc::new(Worker {
-        pool: Pool::new(endpoints),
+        pool: Pool::new(snapshot.services.clone()),
         snapshot,
         counters: startup.counters,
         random: RefCell::new(fastrand::Rng::new()),

@@ -80,8 +80,9 @@ async fn a_failing_endpoint_is_not_preferred_for_failing_fast() {
     for _ in 0..50 {
         gateway.get("/x").await;
     }
-    assert_eq!(failing.count(), 3, "its circuit opened");
-    assert_eq!(fine.count(), 47);
+    // Until its circuit opens, what it did at once counts as if it had taken a second.
+    assert!((1..=3).contains(&failing.count()), "{} failed", failing.count());
+    assert_eq!(fine.count(), 50 - failing.count());
 }
 
 #[tokio::test]

@@ -247,7 +247,7 @@ mod health {
 mod status {
     use super::*;
 
-    const SERVICE_KEYS: [&str; 10] = [
+    const SERVICE_KEYS: [&str; 12] = [
         "name",
         "url",
         "status",
@@ -258,6 +258,8 @@ mod status {
         "consecutive_failures",
         "uptime_percentage",
         "details",
+        "decided_by",
+        "reason",
     ];
 
     #[tokio::test]
@@ -286,6 +288,8 @@ mod status {
             ("error", Value::Null),
             ("circuit_state", json!("closed")),
             ("consecutive_failures", json!(0)),
+            ("decided_by", json!("checks")),
+            ("reason", json!("the last check passed")),
             ("details", json!({"build": 7})),
         ] {
             assert_eq!(writer[key], value, "{key}");
@@ -308,7 +312,8 @@ mod status {
         assert_eq!(writer["circuit_state"], "closed");
         assert_eq!(writer["consecutive_failures"], 0);
         assert_eq!(writer["details"], json!({}));
-        for key in ["last_check", "response_time_ms", "error"] {
+        assert_eq!(writer["reason"], "not checked yet");
+        for key in ["last_check", "response_time_ms", "error", "decided_by"] {
             assert_eq!(writer[key], Value::Null, "{key}");
         }
     }

@@ -40,7 +40,10 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
             host: address.ip().to_string(),
             port: address.port(),
             authority: address.to_string(),
+            weight: 1,
         }];
+        service.health.interval = CHECK_INTERVAL;
+        service.breaker.open_for = OPEN_FOR;
     }
     // The gateway binds by itself; here its ports are only tried.
     for (listen, who) in

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::policies::policy;
 use super::reader::{Problems, Section};
 use super::sections::{admin, breaker, cors, health, limits, log, policy_limits, proxy, server};
-use super::services::services;
+use super::services::{Shared, services};
 use super::source::Source;
 use super::{Admin, Component, Config, Diagnostic, Diagnostics, Origin, Policy, Server, SourceMap};
 use crate::policy::Kind;
@@ -153,7 +153,17 @@ fn config(
     let breaker = breaker(root.section("breaker"), d.map(|d| &d.breaker));
     let cors = cors(root.section("cors"), d.map(|d| &d.cors));
     let log = log(root.section("log"), d.map(|d| &d.log), folder);
-    let services = services(&root.section("services"));
+    // What is wrong in these was reported there; a service is read with the defaults then.
+    let services = match (
+        proxy.as_ref().or(d.map(|d| &d.proxy)),
+        health.as_ref().or(d.map(|d| &d.health)),
+        breaker.as_ref().or(d.map(|d| &d.breaker)),
+    ) {
+        (Some(proxy), Some(health), Some(breaker)) => {
+            services(&root.section("services"), &Shared { proxy, health, breaker })
+        }
+        _ => None,
+    };
 
     let mut policies = root.section("policy");
     let mut read_policy = |kind: Kind, default_config| -> Option<(Policy, bool)> {

@@ -237,6 +237,10 @@ impl Serialize for Component {
 
 impl Serialize for Endpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.url)
+        match self.weight {
+            1 => serializer.serialize_str(&self.url),
+            weight => Json::from_iter([("url", Json::from(&*self.url)), ("weight", weight.into())])
+                .serialize(serializer),
+        }
     }
 }

@@ -274,9 +274,9 @@ pub(super) fn list<T>(
                     inside: Some((format!("[{index}]"), one.span())),
                 }),
                 Ok(it) => items.push(it),
-                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| Fault {
-                    inside: Some((format!("[{index}]"), one.span())),
-                    ..fault
+                Err(wrong) => faults.extend(wrong.into_iter().map(|fault| {
+                    let (below, span) = fault.inside.unwrap_or_else(|| (String::new(), one.span()));
+                    Fault { inside: Some((format!("[{index}]{below}"), span)), ..fault }
                 })),
             }
         }

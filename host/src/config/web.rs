@@ -1,6 +1,7 @@
 //! The values that HTTP gives a form to: endpoints, paths, origins, methods and header names.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, Method};
@@ -8,13 +9,56 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::Endpoint;
-use super::reader::{Checked, refuse};
-use super::value::{quote, string};
+use super::reader::{Checked, Fault, nearest, refuse};
+use super::value::{number, quote, string};
 
 type Value<'a> = Spanned<DeValue<'a>>;
 
-/// `http://host[:port]`, nothing behind it.
+/// `http://host[:port]`, nothing behind it; or a table with that as its `url`, and a `weight`.
 pub(super) fn endpoint(value: &Value<'_>) -> Checked<Endpoint> {
+    const KEYS: [&str; 2] = ["url", "weight"];
+    let DeValue::Table(table) = value.get_ref() else { return address(value) };
+    let mut faults = Vec::new();
+    let mut below = |key: &str, span: Range<usize>, wrong: Vec<Fault>| {
+        faults.extend(wrong.into_iter().map(|fault| Fault {
+            inside: Some((format!(".{}", key.escape_debug()), span.clone())),
+            ..fault
+        }));
+    };
+    let (mut endpoint, mut weight) = (None, 1);
+    for (key, one) in table.iter() {
+        let name = &**key.get_ref();
+        let read = match name {
+            "url" => address(one).map(|read| endpoint = Some(read)),
+            "weight" => number(1..=1000)(one).map(|read| weight = read),
+            _ => {
+                let help = match nearest(name, &KEYS) {
+                    Some(near) => format!("did you mean `{near}`? an endpoint has `url`, `weight`"),
+                    None => "an endpoint has `url` and `weight`".to_owned(),
+                };
+                below(name, key.span(), unknown(help));
+                continue;
+            }
+        };
+        if let Err(wrong) = read {
+            below(name, one.span(), wrong);
+        }
+    }
+    if !table.contains_key("url") {
+        let form = "write { url = \"http://localhost:8000\", weight = 3 }";
+        faults.extend(refuse::<()>("has no `url`", form).err().into_iter().flatten());
+    }
+    match endpoint {
+        Some(endpoint) if faults.is_empty() => Ok(Endpoint { weight, ..endpoint }),
+        _ => Err(faults),
+    }
+}
+
+fn unknown(help: String) -> Vec<Fault> {
+    vec![Fault { message: "is unknown".to_owned(), help: Some(help), inside: None }]
+}
+
+fn address(value: &Value<'_>) -> Checked<Endpoint> {
     const FORM: &str = "write \"http://host:port\", for example \"http://localhost:8000\"";
     let url = string(value, "an address", "http://localhost:8000")?;
     let Some((scheme, rest)) = url.split_once("://") else {
@@ -67,7 +111,7 @@ pub(super) fn endpoint(value: &Value<'_>) -> Checked<Endpoint> {
         );
     };
     let authority = if port == 80 { in_authority } else { format!("{in_authority}:{port}") };
-    Ok(Endpoint { url: url.to_owned(), host, port, authority })
+    Ok(Endpoint { url: url.to_owned(), host, port, authority, weight: 1 })
 }
 
 /// Whether two endpoints are one address, however it is written.

@@ -13,7 +13,7 @@ use crate::headers::Caller;
 use crate::respond::Refusal;
 use crate::telemetry::access::Line;
 use crate::telemetry::metrics::Served;
-use crate::upstream::LocalServices;
+use crate::upstream::{Endpoint, LocalServices};
 use crate::worker::Connection;
 
 /// Why an exchange ended.
@@ -152,6 +152,7 @@ impl Drop for Record {
         worker.counters.request(served, status);
         let service = self.service.map(|service| &self.services.all[service]);
         let endpoint = service.zip(self.endpoint).map(|(service, at)| &service.endpoints[at]);
+        let url = endpoint.map(Endpoint::url);
         worker.log(&Line {
             arrived: self.arrived,
             request_id: self.request_id.to_str().unwrap_or_default(),
@@ -164,7 +165,7 @@ impl Drop for Record {
             bytes_out: self.bytes_out,
             duration: now - self.started,
             service: service.map(|service| &*service.name),
-            endpoint: endpoint.map(|endpoint| &*endpoint.config.url),
+            endpoint: url.as_ref().map(|url| url.as_str()),
             route: self.route.as_deref(),
             attempts: self.attempts,
             decision: self.decision,

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::{LocalServices, Service};
 use crate::body::AttemptBody;
 use crate::io::{Meter, Socket};
 
@@ -39,6 +41,9 @@ const RESPONSE_HEAD_BYTES_MAX: usize = 256 << 10;
 /// One worker's idle connections, by service and endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    services: LocalServices,
+    /// The services' `moves` when idle connections were looked through the last time.
+    moves: Cell<u64>,
     idle: RefCell<Vec<Vec<VecDeque<Idle>>>>,
 }
 
@@ -52,6 +57,7 @@ struct Idle {
 struct Connection {
     sender: SendRequest<AttemptBody>,
     meter: Rc<Meter>,
+    peer: SocketAddr,
     /// The task that moves the connection's bytes.
     task: AbortHandle,
     /// The task is to hand the socket over when HTTP has ended on it.
@@ -63,10 +69,37 @@ struct Connection {
 pub(crate) type Upgraded = (Socket, Bytes);
 
 impl Pool {
-    /// `endpoints`: how many each service has.
-    pub(crate) fn new(endpoints: impl Iterator<Item = usize>) -> Rc<Pool> {
-        let idle = endpoints.map(|count| (0..count).map(|_| VecDeque::new()).collect()).collect();
-        Rc::new(Pool { idle: RefCell::new(idle) })
+    pub(crate) fn new(services: LocalServices) -> Rc<Pool> {
+        let none_of = |it: &Service| it.endpoints.iter().map(|_| VecDeque::new()).collect();
+        let idle = RefCell::new(services.all.iter().map(none_of).collect());
+        let moves = Cell::new(services.moves.load(Relaxed));
+        Rc::new(Pool { services, moves, idle })
+    }
+
+    /// Where addresses changed since the last look, closes the idle connections to those that are
+    /// gone: the name has moved away from there, and an old process may still answer.
+    fn retire(&self) {
+        let moves = self.services.moves.load(Relaxed);
+        if self.moves.replace(moves) == moves {
+            return;
+        }
+        for (service, idle) in self.idle.borrow_mut().iter_mut().enumerate() {
+            for (endpoint, idle) in idle.iter_mut().enumerate() {
+                idle.retain(|it| {
+                    let stays = self.leads_there(&it.connection, service, endpoint);
+                    if !stays {
+                        it.connection.task.abort();
+                    }
+                    stays
+                });
+            }
+        }
+    }
+
+    /// Whether the connection's other end still is an address of the endpoint.
+    fn leads_there(&self, connection: &Connection, service: usize, endpoint: usize) -> bool {
+        let addresses = self.services.all[service].endpoints[endpoint].addresses.load();
+        addresses.contains(&connection.peer)
     }
 
     /// The idle connection that was used last, if one is alive.
@@ -76,6 +109,7 @@ impl Pool {
         endpoint: usize,
         now: Instant,
     ) -> Option<Lease> {
+        self.retire();
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
         while let Some(Idle { connection, since }) = idle.pop_back() {
             if connection.sender.is_ready() && now.duration_since(since) < IDLE_MAX {
@@ -95,6 +129,7 @@ impl Pool {
     ) -> io::Result<Lease> {
         let stream = connect_any(addresses).await?;
         stream.set_nodelay(true)?;
+        let peer = stream.peer_addr()?;
         let (socket, meter) = Socket::connected(stream);
         let (sender, mut connection) = http1::Builder::new()
             .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
@@ -113,7 +148,7 @@ impl Pool {
             }
         });
         let task = task.abort_handle();
-        let connection = Connection { sender, meter, task, upgrading, upgraded };
+        let connection = Connection { sender, meter, peer, task, upgrading, upgraded };
         Ok(self.lease(connection, service, endpoint, false))
     }
 
@@ -143,7 +178,8 @@ impl Pool {
         while idle.front().is_some_and(|oldest| now.duration_since(oldest.since) >= IDLE_MAX) {
             idle.pop_front().inspect(|oldest| oldest.connection.task.abort());
         }
-        if idle.len() < IDLE_PER_ENDPOINT_MAX {
+        // Its address may have gone while it was in use.
+        if idle.len() < IDLE_PER_ENDPOINT_MAX && self.leads_there(&connection, service, endpoint) {
             idle.push_back(Idle { connection, since: now });
         } else {
             connection.task.abort();

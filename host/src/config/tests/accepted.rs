@@ -89,6 +89,41 @@ fn trusted_proxies_are_networks_and_single_addresses() {
 }
 
 #[test]
+fn an_endpoint_may_have_a_weight() {
+    let config = accepted(
+        "services.z.endpoints = ['http://a', { url = 'http://b', weight = 3 }, { url = 'http://c' }]",
+    );
+    let weights: Vec<_> =
+        config.services[0].endpoints.iter().map(|it| (&*it.host, it.weight)).collect();
+    assert_eq!(weights, [("a", 1), ("b", 3), ("c", 1)]);
+}
+
+#[test]
+fn what_a_service_leaves_out_is_as_for_all() {
+    let config = accepted(
+        "proxy.connect_timeout = '7s'\nhealth.path = '/up'\nbreaker.open_for = '9s'\n\
+         [services.z]\nendpoints = ['http://a']\nidle_timeout = '1m'\n\
+         health.interval = '2s'\nbreaker.failure_threshold = 7",
+    );
+    let [z, a] = &config.services[..] else { panic!("two services") };
+    assert_eq!(
+        (z.connect_timeout, a.connect_timeout),
+        (Duration::from_secs(7), Duration::from_secs(7))
+    );
+    assert_eq!((z.idle_timeout, a.idle_timeout), (Duration::from_mins(1), Duration::from_secs(30)));
+    assert_eq!((&*z.health.path, &*a.health.path), ("/up", "/up"));
+    assert_eq!(
+        (z.health.interval, a.health.interval),
+        (Duration::from_secs(2), Duration::from_secs(30))
+    );
+    assert_eq!(
+        (z.breaker.open_for, a.breaker.open_for),
+        (Duration::from_secs(9), Duration::from_secs(9))
+    );
+    assert_eq!((z.breaker.failure_threshold, a.breaker.failure_threshold), (7, 3));
+}
+
+#[test]
 fn a_policys_own_limits_go_before_those_for_all() {
     let config = accepted(
         "policy_limits.memory_max = '16MiB'\npolicy_limits.result_max = '1KiB'\n\

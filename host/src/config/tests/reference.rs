@@ -14,8 +14,10 @@ use super::markdown::markdown;
 use super::parse;
 
 /// Keys whose limit is refused while another key has its default, and what to say about that one.
-pub(super) const COMPANIONS: &[(&str, &str)] =
-    &[("proxy.attempt_timeout", "proxy.request_timeout = \"1h\"")];
+pub(super) const COMPANIONS: &[(&str, &str)] = &[
+    ("proxy.attempt_timeout", "proxy.request_timeout = \"1h\""),
+    ("services.a.attempt_timeout", "services.a.request_timeout = \"1h\""),
+];
 
 /// A file with this line. Where it is about `services.<name>`, the service is `a`.
 pub(super) fn with(line: &str) -> String {

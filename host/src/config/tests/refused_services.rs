@@ -42,7 +42,7 @@ error: unknown key `weight` in `[services.d]`
 4 | weight = 3
   | ^^^^^^ unknown
   |
-  = help: known in `[services.d]`: `endpoints`
+  = help: known in `[services.d]`: `endpoints`, `balance`, `slow_start`, `panic_threshold`, `host`, `resolve`, `request_timeout`, `attempt_timeout`, `idle_timeout`, `connect_timeout`, `health`, `breaker`
 
 error: `services.e.endpoints` must be a list, not a string
  --> gateway.toml:6:13
@@ -152,6 +152,168 @@ error: `services.e.endpoints[10]` must be an address, not a whole number
    | ^
    |
    = help: write it in quotes, for example "http://localhost:8000"
+"##,
+    );
+}
+
+#[test]
+fn an_endpoint_with_a_weight_is_a_table_of_two() {
+    check(
+        r#"[services.e]
+endpoints = [
+{ url = "a:80", weight = 0 },
+{ weight = 2 },
+{ url = "http://a", wait = 3 },
+{ url = "http://a", weight = 1001 },
+]"#,
+        r##"
+error: `services.e.endpoints[0].url` has no scheme: "a:80"
+ --> gateway.toml:3:9
+  |
+3 | { url = "a:80", weight = 0 },
+  |         ^^^^^^
+  |
+  = help: write "http://host:port", for example "http://localhost:8000"
+
+error: `services.e.endpoints[0].weight` is out of range
+ --> gateway.toml:3:26
+  |
+3 | { url = "a:80", weight = 0 },
+  |                          ^
+  |
+  = help: write a value from 1 to 1000
+
+error: `services.e.endpoints[1]` has no `url`
+ --> gateway.toml:4:1
+  |
+4 | { weight = 2 },
+  | ^^^^^^^^^^^^^^
+  |
+  = help: write { url = "http://localhost:8000", weight = 3 }
+
+error: `services.e.endpoints[2].wait` is unknown
+ --> gateway.toml:5:21
+  |
+5 | { url = "http://a", wait = 3 },
+  |                     ^^^^
+  |
+  = help: an endpoint has `url` and `weight`
+
+error: `services.e.endpoints[3].weight` is out of range
+ --> gateway.toml:6:30
+  |
+6 | { url = "http://a", weight = 1001 },
+  |                              ^^^^
+  |
+  = help: write a value from 1 to 1000
+"##,
+    );
+}
+
+#[test]
+fn a_service_has_its_own_keys_and_those_of_health_and_breaker() {
+    check(
+        r#"[services.e]
+endpoints = ["http://a"]
+balance = "round-robin"
+slow_start = "2h"
+panic_threshold = 1.5
+host = "Client"
+resolve = true
+request_timeout = "2s"
+attempt_timeout = "3s"
+health.path = "health"
+health.intervall = "3s"
+breaker.open_for = 3"#,
+        r##"
+error: `services.e.balance` cannot be "round-robin"
+ --> gateway.toml:3:11
+  |
+3 | balance = "round-robin"
+  |           ^^^^^^^^^^^^^
+  |
+  = help: did you mean "round_robin"? one of "p2c", "round_robin", "random", "consistent_hash"
+
+error: `services.e.slow_start` is out of range
+ --> gateway.toml:4:14
+  |
+4 | slow_start = "2h"
+  |              ^^^^
+  |
+  = help: write a value from 1ms to 1h, or "off"
+
+error: `services.e.panic_threshold` is out of range
+ --> gateway.toml:5:19
+  |
+5 | panic_threshold = 1.5
+  |                   ^^^
+  |
+  = help: write a value from 0 to 1
+
+error: `services.e.host` cannot be "Client"
+ --> gateway.toml:6:8
+  |
+6 | host = "Client"
+  |        ^^^^^^^^
+  |
+  = help: did you mean "client"? one of "endpoint", "client"
+
+error: `services.e.resolve` must be a word, not true or false
+ --> gateway.toml:7:11
+  |
+7 | resolve = true
+  |           ^^^^
+  |
+  = help: write it in quotes, for example "one"
+
+error: `services.e.attempt_timeout` is longer than the service's request_timeout
+ --> gateway.toml:9:19
+  |
+9 | attempt_timeout = "3s"
+  |                   ^^^^ never comes into effect
+  |
+  = help: all attempts of a request share 2s: give one attempt less, or write "off"
+
+error: `services.e.health.path` is not a path: "health"
+  --> gateway.toml:10:15
+   |
+10 | health.path = "health"
+   |               ^^^^^^^^
+   |
+   = help: a path begins with `/`
+
+error: unknown key `intervall` in `[services.e.health]`
+  --> gateway.toml:11:8
+   |
+11 | health.intervall = "3s"
+   |        ^^^^^^^^^ unknown
+   |
+   = help: did you mean `interval`? known in `[services.e.health]`: `interval`, `timeout`, `path`, `history`
+
+error: `services.e.breaker.open_for` must be a duration with its unit, not a bare number
+  --> gateway.toml:12:20
+   |
+12 | breaker.open_for = 3
+   |                    ^
+   |
+   = help: write "3s" for seconds, "3ms" for milliseconds
+"##,
+    );
+}
+
+#[test]
+fn what_is_wrong_for_all_services_is_said_once() {
+    check(
+        r#"[proxy]
+request_timeout = 3"#,
+        r##"
+error: `proxy.request_timeout` must be a duration with its unit, not a bare number
+ --> gateway.toml:2:19
+  |
+2 | request_timeout = 3
+  |                   ^
+  |
+  = help: write "3s" for seconds, "3ms" for milliseconds
 "##,
     );
 }

@@ -176,9 +176,10 @@ fn of_endpoints(services: &Services) -> Vec<Family> {
     let (mut circuits, mut transitions) = (Vec::new(), Vec::new());
     let (mut up, mut in_flight) = (Vec::new(), Vec::new());
     for service in &services.all {
-        for endpoint in &service.endpoints {
-            let pair = [("service", &*service.name), ("endpoint", &*endpoint.config.url)];
-            let circuit = endpoint.breaker.circuit(&services.rules, now_ms);
+        for endpoint in service.endpoints_now() {
+            let url = endpoint.url();
+            let pair = [("service", &*service.name), ("endpoint", url.as_str())];
+            let circuit = endpoint.circuit(&service.rules, now_ms);
             let state = Circuit::ALL.iter().position(|known| *known == circuit);
             circuits.push((labels(&pair), state.expect("ALL has every circuit") as u64));
             for (to, count) in Circuit::ALL.iter().zip(&endpoint.transitions) {

@@ -125,12 +125,13 @@ fn buckets_contain_their_bound_and_everything_below() {
 #[test]
 fn the_state_of_every_endpoint_is_shown() {
     let services = services();
-    let endpoint = &services.all[1].endpoints[0];
-    for _ in 0..services.rules.failure_threshold {
-        let permit = endpoint.breaker.admit(&services.rules, services.now_ms(), Source::Traffic);
+    let service = &services.all[1];
+    let endpoint = &service.endpoints[0];
+    for _ in 0..service.rules.failure_threshold {
+        let permit = endpoint.breaker.admit(&service.rules, services.now_ms(), Source::Traffic);
         let permit = permit.expect("closed");
-        if let Some(change) = permit.settle(&services.rules, services.now_ms(), Outcome::Fault) {
-            services.circuit_changed(1, 0, change, None);
+        if let Some(change) = permit.settle(&service.rules, services.now_ms(), Outcome::Fault) {
+            services.circuit_changed(1, 0, change, Source::Traffic, None);
         }
     }
     endpoint.in_flight.fetch_add(5, Relaxed);
