@@ -2,28 +2,38 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use crate::telemetry::metrics::{self, Counters};
-use crate::upstream::Services;
+use crate::io::{Patience, Socket};
+use crate::telemetry::metrics::{Format, Metrics};
 
 /// Connections of operators and scrapers at once.
 const CONNECTIONS_MAX: usize = 64;
 
-/// For the head of a request, and for idle connections.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes and fields that the head of a request may have.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const HEAD_FIELDS_MAX: usize = 64;
+
+/// For the head of a request, for the next one, and for a response that is not taken.
+const PATIENCE: Patience = Patience {
+    header: Duration::from_secs(10),
+    keep_alive: Duration::from_secs(120),
+    write_stall: Duration::from_secs(10),
+    rate_min: None,
+};
 
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -31,19 +41,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What the admin pages show.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    services: Arc<Services>,
-    counters: Vec<Arc<Counters>>,
-    access_dropped: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+    /// Held while a page of metrics is made: one at a time, whoever asks.
+    making: Semaphore,
     ready: AtomicBool,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        services: Arc<Services>,
-        counters: Vec<Arc<Counters>>,
-        access_dropped: Arc<AtomicU64>,
-    ) -> Arc<Shared> {
-        Arc::new(Shared { services, counters, access_dropped, ready: AtomicBool::new(false) })
+    pub(crate) fn new(metrics: Metrics) -> Arc<Shared> {
+        Arc::new(Shared {
+            metrics: Arc::new(metrics),
+            making: Semaphore::new(1),
+            ready: AtomicBool::new(false),
+        })
     }
 
     /// Whether `/readyz` says that requests are welcome.
@@ -51,7 +61,7 @@ impl Shared {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let text = "text/plain; charset=utf-8";
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = page(StatusCode::METHOD_NOT_ALLOWED, text, "only GET and HEAD\n");
@@ -60,14 +70,33 @@ impl Shared {
         }
         match request.uri().path() {
             "/metrics" => {
-                let dropped = self.access_dropped.load(Ordering::Relaxed);
-                let body = metrics::encode(&self.services, &self.counters, dropped);
-                page(StatusCode::OK, metrics::CONTENT_TYPE, body)
+                let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+                self.metrics_page(Format::accepted(accept)).await
             }
             "/livez" => page(StatusCode::OK, text, "ok\n"),
             "/readyz" if self.ready.load(Ordering::Relaxed) => page(StatusCode::OK, text, "ok\n"),
             "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, text, "not ready\n"),
             _ => page(StatusCode::NOT_FOUND, text, "there are /metrics, /livez and /readyz\n"),
+        }
+    }
+
+    /// Made on a thread of its own: with thousands of series it takes long enough to delay the
+    /// checks that this one makes.
+    async fn metrics_page(&self, format: Format) -> Response<Full<Bytes>> {
+        let _making = self.making.acquire().await.expect("the semaphore is never closed");
+        let metrics = self.metrics.clone();
+        match tokio::task::spawn_blocking(move || metrics.page(format)).await {
+            Ok(body) => {
+                let mut response = page(StatusCode::OK, format.content_type(), body);
+                response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+                response
+            }
+            // The process ends: a thread that panics does that, and nobody cancels this one.
+            Err(error) => {
+                tracing::error!(%error, "the metrics could not be put together");
+                let text = "text/plain; charset=utf-8";
+                page(StatusCode::INTERNAL_SERVER_ERROR, text, "no metrics\n")
+            }
         }
     }
 }
@@ -98,16 +127,28 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         };
         let shared = shared.clone();
         tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| {
-                let response = shared.answer(&request);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let _ = http1::Builder::new() // What goes wrong here is the operator's own client.
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            serve_connection(stream, shared).await;
             drop(place);
         });
     }
+}
+
+async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
+    let (socket, meter) = Socket::accepted(stream, PATIENCE);
+    let service = service_fn(move |request| {
+        let (shared, meter) = (shared.clone(), meter.clone());
+        meter.exchange_begins();
+        async move {
+            let response = shared.answer(&request).await;
+            meter.exchange_ends(Instant::now(), false);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let _ = http1::Builder::new() // What goes wrong here is the operator's own client.
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_FIELDS_MAX)
+        // `io.rs` keeps this time: hyper's timer would also count idleness.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(socket), service)
+        .await;
 }

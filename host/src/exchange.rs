@@ -166,17 +166,17 @@ async fn attempts(
         if let Some(Attempt { ended: Ended::Response(answer), .. }) = last.take() {
             respond::drain(answer.response.into_body(), answer.lease);
         }
-        record.attempts += 1;
-        record.endpoint = Some(endpoint);
+        record.attempt_begins(endpoint, now);
         tried.add(endpoint);
 
         let attempt = forward(exchange, &request, &target, endpoint, &clock, now).await;
-        attempt.settle(exchange, target.service, endpoint, permit);
+        let ended = record.attempt_ended(&attempt);
+        attempt.settle(exchange, target.service, endpoint, permit, ended);
         if !attempt.failed() {
             return outcome_of(attempt, target);
         }
 
-        let number = record.attempts;
+        let number = record.attempts();
         let verdict;
         // An answer that came before the request was whole: the rest is the next attempt's, if any.
         exchange.body.hold();

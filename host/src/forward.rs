@@ -119,15 +119,15 @@ impl Attempt {
         }
     }
 
-    /// Tells the endpoint's breaker, and the metrics.
+    /// Tells the endpoint's breaker.
     pub(crate) fn settle(
         &self,
         exchange: &Exchange,
         service: usize,
         endpoint: usize,
         permit: Permit<'_>,
+        ended: Instant,
     ) {
-        exchange.worker().attempted(service, self);
         let services = &exchange.snapshot.services;
         let its = &services.all[service];
         if self.looks_fast() {
@@ -136,7 +136,8 @@ impl Attempt {
         let Some(outcome) = self.for_breaker(its.config.breaker.timeout_floor) else {
             return; // Dropping the permit is neutral.
         };
-        if let Some(change) = permit.settle(&its.rules, services.now_ms(), outcome) {
+        let now = services.ms_at(ended.into_std());
+        if let Some(change) = permit.settle(&its.rules, now, outcome) {
             services.circuit_changed(service, endpoint, change, Source::Traffic, self.cause());
         }
     }

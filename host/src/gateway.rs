@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::config::{Config, Diagnostic, Diagnostics, SourceMap};
 use crate::policy::{Engine, Kind, LoadError, Sizing, Version};
 use crate::telemetry::access::AccessLog;
-use crate::telemetry::metrics::Counters;
+use crate::telemetry::metrics::{Counters, Metrics};
 use crate::upstream::{Services, resolve};
 use crate::worker::{self, Command, Startup};
 use crate::{admin, health};
@@ -63,6 +63,7 @@ pub enum StartError {
 impl Gateway {
     /// Binds, sets the policies up, looks names up, and returns when all of it serves.
     pub async fn start(config: Config, source: &SourceMap) -> Result<Gateway, StartError> {
+        let started = SystemTime::now();
         let config = Arc::new(config);
         let (listen, listeners) = bind_workers(config.server.listen, config.server.workers)
             .map_err(listening("server.listen", config.server.listen))?;
@@ -79,7 +80,13 @@ impl Gateway {
             .map_err(|error| StartError::AccessLog { to: config.log.access.to_string(), error })?;
         let counters: Vec<_> =
             listeners.iter().map(|_| Counters::new(services.all.len())).collect();
-        let shared = admin::Shared::new(services.clone(), counters.clone(), access.dropped());
+        let shared = admin::Shared::new(Metrics {
+            services: services.clone(),
+            counters: counters.clone(),
+            access_dropped: access.dropped(),
+            versions: [policies.routing.name().clone(), policies.retry.name().clone()],
+            started,
+        });
         let (askers, asked) = mpsc::channel(health::ASKERS_MAX);
 
         let mut gateway = Gateway {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -110,7 +111,10 @@ async fn check(endpoint: &Endpoint, config: &config::Health) -> Check {
     let began = Instant::now();
     let answered = match tokio::time::timeout(config.timeout, ask(endpoint, &config.path)).await {
         Ok(answered) => answered,
-        Err(_) => Err(format!("no answer within {:?}", config.timeout)),
+        Err(_) => {
+            endpoint.checks_timed_out.fetch_add(1, Ordering::Relaxed);
+            Err(format!("no answer within {:?}", config.timeout))
+        }
     };
     let (error, details) = match answered {
         Ok(details) => (None, details),

@@ -65,6 +65,8 @@ pub(crate) enum Cut {
 pub(crate) struct Meter {
     read: Cell<u64>,
     written: Cell<u64>,
+    /// How much of `read` was there when the last exchange ended.
+    read_before: Cell<u64>,
     phase: Cell<Phase>,
     /// When the phase began; none while nobody had to know: most heads come in one piece.
     since: Cell<Option<Instant>>,
@@ -82,6 +84,7 @@ impl Meter {
         Rc::new(Meter {
             read: Cell::new(0),
             written: Cell::new(0),
+            read_before: Cell::new(0),
             phase: Cell::new(phase),
             since: Cell::new(None),
             cut: Cell::new(None),
@@ -94,6 +97,12 @@ impl Meter {
     /// Bytes received since the connection began.
     pub(crate) fn read(&self) -> u64 {
         self.read.get()
+    }
+
+    /// Bytes received since the last exchange ended: all that there is of the next request's head,
+    /// but for what was sent ahead of its time.
+    pub(crate) fn head_read(&self) -> u64 {
+        self.read.get() - self.read_before.get()
     }
 
     /// Bytes written since the connection began.
@@ -116,6 +125,7 @@ impl Meter {
     pub(crate) fn exchange_ends(&self, now: Instant, unread: bool) {
         self.phase.set(Phase::Idle);
         self.since.set(Some(now));
+        self.read_before.set(self.read.get());
         self.unread.set(unread);
         self.withholds_continue.set(false);
         self.owes_continue.set(false);

@@ -14,7 +14,7 @@ use crate::exchange::{Exchange, Tried};
 use crate::forward::{Attempt, Clock, is_idempotent};
 use crate::policy::{FailedAttempt, RequestFacts};
 use crate::route::Target;
-use crate::telemetry::metrics::RetryRefusal;
+use crate::telemetry::metrics::ServiceLimit;
 
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -37,15 +37,19 @@ pub(crate) async fn judge(
     let Some(outcome) = attempt.outcome() else { return (request, Verdict::Stop) };
     let idempotent = is_idempotent(&request.head.method);
     // RFC 9110 section 9.2.2: sent again by itself only if that is safe or nothing was sent.
-    if (attempt.sent && !idempotent) || !exchange.body.replayable() {
+    if attempt.sent && !idempotent {
         return (request, Verdict::Stop);
     }
-    let refused = |why| {
-        exchange.worker().retry_refused(target.service, why);
+    let counters = &exchange.worker().counters;
+    let refused = |limit| {
+        counters.service_limit(target.service, limit);
         Verdict::Stop
     };
+    if !exchange.body.replayable() {
+        return (request, refused(ServiceLimit::ReplayBody));
+    }
     if number >= snapshot.config.proxy.retry_attempts_max {
-        return (request, refused(RetryRefusal::Ceiling));
+        return (request, refused(ServiceLimit::RetryAttempts));
     }
     let now = Instant::now();
     let remaining = clock.remaining(now);
@@ -78,14 +82,17 @@ pub(crate) async fn judge(
     let Ok(verdict) = verdict else { return (request, Verdict::Stop) };
     let Some(delay_ms) = verdict.again_after_ms else { return (request, Verdict::Stop) };
 
-    let delay_max = snapshot.config.proxy.retry_delay_max;
-    let delay = Duration::from_millis(delay_ms).min(delay_max);
+    let wanted = Duration::from_millis(delay_ms);
+    let delay = wanted.min(snapshot.config.proxy.retry_delay_max);
     // A shorter delay than the service asked for, and the policy granted, would ask it too soon.
     if retry_after_ms.is_some_and(|wait| wait <= delay_ms && Duration::from_millis(wait) > delay) {
-        return (request, refused(RetryRefusal::RetryAfter));
+        return (request, refused(ServiceLimit::RetryAfter));
+    }
+    if delay < wanted {
+        counters.service_limit(target.service, ServiceLimit::RetryDelay);
     }
     if delay >= remaining {
-        return (request, refused(RetryRefusal::Deadline));
+        return (request, refused(ServiceLimit::NoTimeToRetry));
     }
     // Nobody waits for an attempt that its circuit will not admit.
     if !admits_in(snapshot, target.service, delay) {
@@ -93,9 +100,9 @@ pub(crate) async fn judge(
     }
     // Last, so that only a retry that is about to be made draws on the budget.
     if !service.budget.withdraw(&service.budget_rules, services.now_ms()) {
-        return (request, refused(RetryRefusal::Budget));
+        return (request, refused(ServiceLimit::RetryBudget));
     }
-    exchange.worker().retried(target.service, outcome);
+    counters.retry(target.service, outcome.into());
     (request, Verdict::Again { delay, elsewhere: verdict.elsewhere })
 }
 

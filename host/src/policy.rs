@@ -49,6 +49,12 @@ pub enum Fault {
     /// It was not over when the wall clock's cap was reached, which may be the machine's fault.
     #[error("wall clock: {0}")]
     WallClock(String),
+    /// It wanted more memory than `memory_max`.
+    #[error("memory: {0}")]
+    Memory(String),
+    /// It handed over more than `result_max`.
+    #[error("result: {0}")]
+    Result(String),
     /// It returned an answer that the host does not accept.
     #[error("invalid answer: {0}")]
     Invalid(String),

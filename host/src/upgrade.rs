@@ -56,6 +56,8 @@ pub(crate) fn set(protocol: &HeaderValue, headers: &mut HeaderMap) {
 /// `proxy.tunnel_idle_timeout`. `early` is what the client sent behind its request.
 pub(crate) async fn run(client: Socket, early: Bytes, tunnel: Tunnel, idle: Duration) {
     let Tunnel { lease, in_flight: _in_flight, mut record } = tunnel;
+    let counters = record.counters().clone();
+    counters.tunnel_opened();
     let end = match lease.upgraded().await {
         Some((service, sent)) => {
             let mut client = Side::new(client, early);
@@ -68,6 +70,7 @@ pub(crate) async fn run(client: Socket, early: Bytes, tunnel: Tunnel, idle: Dura
         None => End::UpstreamLost,
     };
     record.end(end);
+    counters.tunnel_closed();
 }
 
 async fn both_ways(client: &mut Side, service: &mut Side, idle: Duration) -> End {

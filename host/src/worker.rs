@@ -18,19 +18,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
 use crate::cors::Cors;
 use crate::exchange::exchange;
-use crate::forward::Attempt;
 use crate::headers::{self, Caller};
 use crate::health::Asker;
 use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
-use crate::policy::{self, Engine, Fault, Kind, LoadError, StateOf, Version, Warm};
+use crate::policy::{Engine, Fault, Kind, LoadError, StateOf, Version, Warm};
 use crate::respond;
 use crate::telemetry::access::{Line, Producer};
-use crate::telemetry::metrics::{Cause, Counters, FaultReason, RetryRefusal};
+use crate::telemetry::metrics::{Counters, FaultReason, Limit};
+use crate::telemetry::record::Versions;
 use crate::upgrade::{self, Tunnel};
 use crate::upstream::pool::Pool;
 use crate::upstream::{LocalServices, Services};
@@ -83,6 +84,8 @@ pub(crate) struct Snapshot {
     pub(crate) services: LocalServices,
     pub(crate) routing: Rc<Warm>,
     pub(crate) retry: Rc<Warm>,
+    /// Their versions' names.
+    pub(crate) versions: Rc<Versions>,
     pub(crate) cors: Cors,
     /// Whether a judge may ask how services stood on arrival, which is long before it is asked.
     pub(crate) notes_states: bool,
@@ -184,7 +187,9 @@ async fn snapshot(
             .await
             .map_err(|error| (kind, error))
     };
+    let versions = Versions { routing: routing.name().clone(), retry: retry.name().clone() };
     Ok(Snapshot {
+        versions: Rc::new(versions),
         cors: Cors::new(&config.cors),
         routing: warm(routing).await?,
         retry: warm(retry).await?,
@@ -225,7 +230,10 @@ impl Worker {
     /// The page of `/health`, made by the control thread; none where too many are asking.
     pub(crate) async fn ask_health(&self) -> Option<Bytes> {
         let (asker, page) = oneshot::channel();
-        self.health.try_send(asker).ok()?;
+        if let Err(TrySendError::Full(_)) = self.health.try_send(asker) {
+            self.counters.limit(Limit::HealthAskers);
+            return None;
+        }
         page.await.ok()
     }
 
@@ -254,18 +262,6 @@ impl Worker {
         } else {
             self.counters.log_suppressed();
         }
-    }
-
-    pub(crate) fn attempted(&self, service: usize, attempt: &Attempt) {
-        self.counters.attempt(service, attempt.into());
-    }
-
-    pub(crate) fn retried(&self, service: usize, outcome: policy::Outcome) {
-        self.counters.retry(service, outcome.into());
-    }
-
-    pub(crate) fn retry_refused(&self, service: usize, why: RetryRefusal) {
-        self.counters.retry_refused(service, why);
     }
 
     async fn accept(
@@ -312,7 +308,7 @@ impl Worker {
         refusing: &Arc<Semaphore>,
     ) {
         let Some(place) = Place::take(connections, self.snapshot.config.limits.connections) else {
-            self.counters.connection_refused();
+            self.counters.limit(Limit::Connections);
             if let Ok(permit) = refusing.clone().try_acquire_owned() {
                 tokio::task::spawn_local(async move {
                     let _ =
@@ -384,14 +380,23 @@ impl Worker {
             upgrade::run(parts.io.into_inner(), parts.read_buf, tunnel, idle).await;
         }
         if let Some(cut) = meter.cut() {
-            self.counters.cut(match cut {
-                Cut::KeepAlive => Cause::KeepAlive,
-                Cut::Header => Cause::Header,
-                Cut::WriteStall => Cause::WriteStall,
-                Cut::SlowReader => Cause::SlowReader,
+            self.counters.limit(match cut {
+                Cut::KeepAlive => Limit::KeepAlive,
+                Cut::Header => Limit::HeaderTimeout,
+                Cut::WriteStall => Limit::ClientTookNothing,
+                Cut::SlowReader => Limit::SlowReader,
             });
-        } else if ended.is_err_and(|error| error.is_parse()) {
+        } else if let Err(error) = ended
+            && error.is_parse()
+        {
             self.counters.unparsed_request();
+            // hyper has one error for both: a head that is too long fills its buffer.
+            if error.is_parse_too_large() {
+                self.counters.limit(match meter.head_read() < config.limits.header_bytes as u64 {
+                    true => Limit::HeaderCount,
+                    false => Limit::HeaderBytes,
+                });
+            }
         }
     }
 

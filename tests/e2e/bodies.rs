@@ -164,6 +164,8 @@ mod too_slow {
         assert_eq!((fine, status), (200, 408));
         assert!(after >= Duration::from_secs(9), "after {after:?}");
         gateway.access_line(|line| line["why"] == "client_slow").await;
+        let slow = [("limit", "limits.body_rate_min"), ("effect", "client_sends_slowly")];
+        assert_eq!(gateway.metrics().await.sum("orchestrator_limit_hits_total", &slow), 1.0);
     }
 
     #[tokio::test]

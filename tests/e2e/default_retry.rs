@@ -80,9 +80,13 @@ mod retry_after {
         let reply = gateway.get("/x").await;
         assert_eq!((reply.status(), reply.text().as_str()), (503, "busy"));
         assert_eq!(writer.count(), 1);
-        let refused = [("service", "writer"), ("reason", "retry_after")];
+        let refused = [
+            ("service", "writer"),
+            ("limit", "proxy.retry_delay_max"),
+            ("effect", "retry_refused"),
+        ];
         let metrics = gateway.metrics().await;
-        assert_eq!(metrics.sum("orchestrator_retry_refused_total", &refused), 1.0);
+        assert_eq!(metrics.sum("orchestrator_limit_hits_total", &refused), 1.0);
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ mod demo;
 mod expectations;
 mod harness;
 mod lifecycle;
+mod limits;
 mod messages;
 mod monitor;
 mod outages;

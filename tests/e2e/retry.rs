@@ -387,8 +387,8 @@ mod limits {
         let gateway = Gateway::before([&writer], lines).await;
         assert_eq!(gateway.get("/x").await.status(), 503);
         assert_eq!(writer.count(), 2);
-        let refused = gateway.metrics().await.sum("orchestrator_retry_refused_total", &[]);
-        assert_eq!(refused, 1.0);
+        let labels = [("limit", "proxy.retry_attempts_max"), ("effect", "retry_refused")];
+        assert_eq!(gateway.metrics().await.sum("orchestrator_limit_hits_total", &labels), 1.0);
     }
 
     #[tokio::test]
@@ -399,6 +399,8 @@ mod limits {
         let begun = Instant::now();
         assert_eq!(gateway.get("/x").await.text(), "second");
         assert!(begun.elapsed() < Duration::from_secs(5));
+        let labels = [("service", "writer"), ("limit", "proxy.retry_delay_max")];
+        assert_eq!(gateway.metrics().await.sum("orchestrator_limit_hits_total", &labels), 1.0);
     }
 
     #[tokio::test]
@@ -422,12 +424,9 @@ mod limits {
         // A fifth of the requests, and one for each second: with room for what is saved at first.
         let most = 20 + 12 + begun.elapsed().as_secs() as usize;
         assert!((1..=most).contains(&retries), "{retries} retries, at most {most}");
-        let labels = [("service", "writer"), ("reason", "budget")];
+        let labels = [("service", "writer"), ("limit", "proxy.retry_budget_ratio")];
         let metrics = gateway.metrics().await;
-        assert_eq!(
-            metrics.sum("orchestrator_retry_refused_total", &labels),
-            (100 - retries) as f64
-        );
+        assert_eq!(metrics.sum("orchestrator_limit_hits_total", &labels), (100 - retries) as f64);
         // One bad service eats nobody else's budget.
         assert_eq!(gateway.get("/r").await.text(), "second");
     }

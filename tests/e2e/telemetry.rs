@@ -6,22 +6,28 @@ use serde_json::{Value, json};
 mod access_log {
     use super::*;
 
-    const FIELDS: [&str; 16] = [
+    const FIELDS: [&str; 22] = [
         "time",
         "request_id",
         "client",
         "method",
         "path",
         "query",
+        "protocol",
         "status",
         "bytes_in",
         "bytes_out",
         "duration_ms",
+        "head_ms",
+        "upstream_ms",
         "service",
         "endpoint",
         "route",
         "attempts",
+        "tried",
         "decision_us",
+        "routing_version",
+        "retry_version",
         "why",
     ];
 
@@ -38,6 +44,7 @@ mod access_log {
             ("method", json!("POST")),
             ("path", json!("/notes")),
             ("query", json!("x=1&y")),
+            ("protocol", json!("HTTP/1.1")),
             ("status", json!(200)),
             ("bytes_in", json!(11)),
             ("bytes_out", json!(5)),
@@ -49,8 +56,76 @@ mod access_log {
         }
         let time = line["time"].as_str().unwrap();
         assert!(time.len() >= 20 && time.ends_with('Z'), "{time}");
-        assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
-        assert!(line["decision_us"].as_f64().unwrap() > 0.0);
+        let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key}: {line}"));
+        assert!(number("decision_us") > 0.0);
+        assert!(number("upstream_ms") > 0.0);
+        assert!(number("upstream_ms") <= number("head_ms"), "{line}");
+        assert!(number("head_ms") <= number("duration_ms"), "{line}");
+        let tried = &line["tried"][0];
+        assert_eq!((&tried["endpoint"], &tried["outcome"]), (&line["endpoint"], &json!(200)));
+        assert_eq!(tried["ms"], line["upstream_ms"]);
+        // The versions are those that the metrics name.
+        let metrics = gateway.metrics().await;
+        for (policy, key) in [("routing", "routing_version"), ("retry", "retry_version")] {
+            let labels = [("policy", policy), ("version", line[key].as_str().unwrap())];
+            assert_eq!(metrics.sum("orchestrator_policy_info", &labels), 1.0, "{policy}");
+        }
+    }
+
+    #[tokio::test]
+    async fn has_every_attempt_with_its_endpoint_and_outcome() {
+        let writer = Upstream::answering([
+            Answer::status(503),
+            Answer::close(),
+            Answer::hang(),
+            Answer::ok("at last"),
+        ])
+        .await;
+        let lines = "breaker.failure_threshold = 1000\npolicy.retry.config.attempts = 10\n\
+                     policy.retry.config.delay = \"30ms\"\nproxy.attempt_timeout = \"150ms\"";
+        let gateway = Gateway::before([&writer], lines).await;
+        let reply = gateway.get("/x").await;
+        assert_eq!(reply.text(), "at last");
+        let line = gateway.access_of(&reply).await;
+        let tried = line["tried"].as_array().unwrap();
+        assert_eq!(line["attempts"].as_u64().unwrap() as usize, tried.len());
+        assert!(tried.iter().all(|tried| tried["endpoint"] == writer.url()), "{line}");
+        let outcomes: Vec<_> = tried.iter().map(|tried| tried["outcome"].clone()).collect();
+        let expected = [json!(503), json!("connection_lost"), json!("attempt_timeout"), json!(200)];
+        assert_eq!(outcomes, expected);
+        let ms = |of: &Value, key: &str| of[key].as_f64().unwrap();
+        for (index, tried) in tried.iter().enumerate() {
+            assert_eq!(ms(tried, "after_ms") >= 30.0, index > 0, "{line}");
+            let timed_out = tried["outcome"] == "attempt_timeout";
+            assert!(!timed_out || ms(tried, "ms") >= 150.0, "{line}");
+        }
+        let sum: f64 = tried.iter().map(|tried| ms(tried, "ms")).sum();
+        assert!((sum - ms(&line, "upstream_ms")).abs() < 0.1, "{line}");
+    }
+
+    #[tokio::test]
+    async fn tells_the_endpoints_of_a_service_apart() {
+        let (first, second) = (Upstream::down(), Upstream::down());
+        let lines = "policy.retry.config.attempts = 2";
+        let gateway = Gateway::before([&first, &second], lines).await;
+        let line = gateway.access_of(&gateway.get("/x").await).await;
+        let mut endpoints: Vec<_> =
+            (0..2).map(|at| line["tried"][at]["endpoint"].clone()).collect();
+        assert_eq!(endpoints[1], line["endpoint"], "the last one");
+        endpoints.sort_by_key(|url| *url != first.url());
+        assert_eq!(endpoints, [first.url(), second.url()]);
+        assert_eq!(line["tried"][1]["outcome"], "connect_failed");
+    }
+
+    #[tokio::test]
+    async fn counts_the_attempts_that_it_does_not_show() {
+        let writer = Upstream::answering([Answer::status(503)]).await;
+        let lines = "breaker.failure_threshold = 1000\nproxy.retry_attempts_max = 13\n\
+                     policy.retry.config.attempts = 13\npolicy.retry.config.delay = \"0ms\"";
+        let gateway = Gateway::before([&writer], lines).await;
+        let line = gateway.access_of(&gateway.get("/x").await).await;
+        assert_eq!(line["attempts"], json!(writer.count()));
+        assert_eq!(line["tried"].as_array().unwrap().len(), 10.min(writer.count()), "{line}");
     }
 
     #[tokio::test]
@@ -114,6 +189,11 @@ mod access_log {
         let line = gateway.access_line(|line| line["request_id"] == id.as_str()).await;
         assert_eq!(line["why"], "client_gone");
         assert_eq!((&line["status"], &line["attempts"]), (&json!(499), &json!(1)));
+        // The attempt ended with it, and is counted.
+        assert_eq!(line["tried"][0]["outcome"], "client_gone");
+        assert_eq!(line["head_ms"], Value::Null);
+        let labels = [("service", "writer"), ("outcome", "client")];
+        gateway.metric_reaches("orchestrator_attempts_total", &labels, 1.0).await;
         assert_eq!(gateway.access.lines().len(), 1);
     }
 
@@ -164,6 +244,75 @@ mod access_log {
         gateway.terminate();
         gateway.exit().await;
         assert!(std::fs::read_to_string(&file).unwrap().contains(&last));
+    }
+
+    /// So many requests, whose lines are more than the log may be ahead of its reader.
+    const MANY: usize = 1500;
+
+    /// Every one of these is answered at once, whatever becomes of the log.
+    async fn many_requests(gateway: &Gateway) {
+        let mut client = gateway.connect().await;
+        for number in 0..MANY {
+            let target = format!("/{}?{number}", "long/".repeat(200));
+            let begun = std::time::Instant::now();
+            assert_eq!(client.call(Request::get(&target)).await.status(), 200);
+            assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{number} waited");
+        }
+    }
+
+    #[tokio::test]
+    async fn waits_for_no_reader_and_counts_what_it_drops() {
+        let writer = Upstream::start().await;
+        let folder = tempfile::TempDir::new().unwrap();
+        let pipe = folder.path().join("access.pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // It starts though nobody reads, and serves though the pipe is full.
+        let lines = format!("log.access = {}", toml_path(&pipe));
+        let mut gateway = Gateway::before([&writer], lines).await;
+        many_requests(&gateway).await;
+        let dropped = gateway.metrics().await.sum("orchestrator_access_log_dropped_total", &[]);
+        assert!(dropped > 0.0, "the log is larger than this test knows");
+        // Somebody reads: what was kept comes, whole, until the gateway has ended.
+        let reader = tokio::task::spawn_blocking(move || std::fs::read_to_string(pipe).unwrap());
+        gateway.terminate();
+        assert!(gateway.exit().await.success());
+        let kept = reader.await.unwrap();
+        let queries = kept.lines().map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert!(line["path"].as_str().unwrap().starts_with("/long/"));
+            line["query"].as_str().unwrap().parse::<usize>().unwrap()
+        });
+        let queries: Vec<_> = queries.collect();
+        assert!(queries.is_sorted_by(|earlier, later| earlier < later), "{queries:?}");
+        assert_eq!(queries.len() + dropped as usize, MANY, "each line, or its drop");
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_costs_lines_and_no_request() {
+        let writer = Upstream::start().await;
+        let mut gateway = Gateway::before([&writer], "log.access = \"/dev/full\"").await;
+        many_requests(&gateway).await;
+        let dropped = gateway.metrics().await.sum("orchestrator_access_log_dropped_total", &[]);
+        assert!((1.0..MANY as f64).contains(&dropped), "{dropped}");
+        gateway.log.line_with(&["the access log cannot be written"]).await;
+        let said = gateway.log.lines();
+        let said = said.iter().filter(|line| line.contains("the access log cannot be written"));
+        assert_eq!(said.count(), 1, "it says so once");
+        gateway.terminate();
+        assert!(gateway.exit().await.success());
+    }
+
+    #[tokio::test]
+    async fn shows_no_more_than_the_beginning_of_what_is_long() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], "").await;
+        let target = format!("/{}?{}", "p".repeat(20_000), "q".repeat(20_000));
+        let reply = gateway.get(&target).await;
+        assert_eq!(reply.status(), 200);
+        let line = gateway.access_of(&reply).await;
+        assert_eq!(line["path"], format!("/{}…", "p".repeat(1023)));
+        assert_eq!(line["query"], format!("{}…", "q".repeat(1024)));
+        assert_eq!(writer.request().head.target().len(), target.len(), "the service gets it all");
     }
 
     #[tokio::test]
@@ -239,7 +388,7 @@ mod metrics {
             "orchestrator_requests_total",
             "orchestrator_attempts_total",
             "orchestrator_retries_total",
-            "orchestrator_retry_refused_total",
+            "orchestrator_limit_hits_total",
             "orchestrator_policy_calls_total",
             "orchestrator_policy_faults_total",
             "orchestrator_connections_open",
@@ -255,13 +404,103 @@ mod metrics {
     async fn grow_with_what_is_configured_not_with_what_clients_send() {
         let writer = Upstream::start().await;
         let gateway = Gateway::before([&writer], "").await;
-        gateway.get("/first").await;
-        let before = gateway.metrics().await.0.lines().count();
-        for index in 0..50 {
+        let ask = async |index| {
             let request = Request::new(&format!("M{index}"), &format!("/path/{index}"));
             gateway.call(request.header("Host", format!("host{index}.test"))).await;
+        };
+        ask(0).await;
+        let labels = [("http_request_method", "_OTHER")];
+        gateway.metric_reaches("http_client_request_duration_seconds_count", &labels, 1.0).await;
+        gateway.metric_reaches("http_server_request_duration_seconds_count", &labels, 1.0).await;
+        let before = gateway.metrics().await.0.lines().count();
+        for index in 1..50 {
+            ask(index).await;
         }
+        gateway.metric_reaches("http_server_request_duration_seconds_count", &labels, 50.0).await;
         assert_eq!(gateway.metrics().await.0.lines().count(), before);
+    }
+
+    #[tokio::test]
+    async fn have_open_telemetrys_names_for_requests_and_attempts() {
+        let writer = Upstream::answering([Answer::status(503), Answer::ok("hello")]).await;
+        let lines = format!(
+            "{}\nserver.workers = 2\n{}",
+            orchestrator_tests::service("writer", [&writer]),
+            r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer", name = "all" }]"#
+        );
+        let gateway = Gateway::start(lines).await;
+        for number in 0..11 {
+            // A POST that was answered is not sent again.
+            let status = if number == 0 { 503 } else { 200 };
+            assert_eq!(gateway.call(Request::post("/x", "12345")).await.status(), status);
+        }
+        let labels = [
+            ("http_request_method", "POST"),
+            ("http_response_status_code", "200"),
+            ("http_route", "all"),
+            ("service", "writer"),
+        ];
+        let name = "http_server_request_duration_seconds_count";
+        gateway.metric_reaches(name, &labels, 10.0).await;
+        let metrics = gateway.metrics().await;
+        assert_eq!(metrics.sum(name, &labels), 10.0);
+        assert_eq!(metrics.sum(name, &[("error_type", "503"), ("http_route", "all")]), 1.0);
+        let (port, url) = (writer.port().to_string(), writer.url());
+        let of = |status| {
+            let labels = [
+                ("http_request_method", "POST"),
+                ("http_response_status_code", status),
+                ("server_address", "127.0.0.1"),
+                ("server_port", port.as_str()),
+                ("service", "writer"),
+                ("endpoint", url.as_str()),
+            ];
+            metrics.sum("http_client_request_duration_seconds_count", &labels)
+        };
+        assert_eq!((of("200"), of("503")), (10.0, 1.0));
+        let service = [("service", "writer")];
+        assert_eq!(metrics.sum("http_server_request_body_size_bytes_sum", &service), 55.0);
+        let bytes = 10.0 * 5.0 + "503 by the upstream".len() as f64;
+        assert_eq!(metrics.sum("http_server_response_body_size_bytes_sum", &service), bytes);
+        assert_eq!(metrics.sum("http_server_active_requests", &[]), 0.0);
+    }
+
+    #[tokio::test]
+    async fn show_what_is_under_way_and_what_is_left() {
+        let writer = Upstream::answering([Answer::hang()]).await;
+        let gateway = Gateway::before([&writer], "proxy.retry_budget_min_per_s = 0").await;
+        let mut client = gateway.connect().await;
+        client.begin(&Request::get("/x")).await;
+        writer.received(|_| true).await;
+        let metrics = gateway.metrics().await;
+        let get = [("http_request_method", "GET")];
+        assert_eq!(metrics.sum("http_server_active_requests", &get), 1.0);
+        let left = metrics.sum("orchestrator_retry_budget_left", &[("service", "writer")]);
+        assert_eq!(left, 0.2, "a fifth of a request");
+        drop(client);
+        eventually("the request to be over", async || {
+            (gateway.metrics().await.sum("http_server_active_requests", &get) == 0.0).then_some(())
+        })
+        .await;
+        let gone = [("error_type", "client_gone"), ("http_route", "/")];
+        let metrics = gateway.metrics().await;
+        assert_eq!(metrics.sum("http_server_request_duration_seconds_count", &gone), 1.0);
+        assert_eq!(metrics.sum("http_client_request_duration_seconds_count", &gone[..1]), 1.0);
+    }
+
+    #[tokio::test]
+    async fn tell_of_the_process() {
+        let gateway = Gateway::before([&Upstream::down()], "").await;
+        let metrics = gateway.metrics().await;
+        let resident = metrics.sum("process_resident_memory_bytes", &[]);
+        assert!((1e6..1e9).contains(&resident), "{resident}");
+        assert!(metrics.sum("process_cpu_seconds_total", &[]) > 0.0);
+        assert!(metrics.sum("process_open_fds", &[]) > 5.0);
+        assert!(metrics.sum("process_max_fds", &[]) >= metrics.sum("process_open_fds", &[]));
+        assert!(metrics.sum("process_threads", &[]) >= 3.0);
+        let started = metrics.sum("process_start_time_seconds", &[]);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert!((now.as_secs_f64() - started).abs() < 60.0, "{started}");
     }
 }
 
@@ -294,5 +533,39 @@ mod admin {
         let reply = client.call(Request::post("/metrics", "x")).await;
         assert_eq!(reply.status(), 405);
         assert!(reply.header("allow").unwrap().contains("GET"));
+        let mut client = Client::connect(gateway.admin).await;
+        let reply = client.call(Request::new("HEAD", "/metrics")).await;
+        assert_eq!((reply.status(), reply.text()), (200, String::new()));
+    }
+
+    #[tokio::test]
+    async fn writes_metrics_as_the_scraper_knows_them() {
+        let gateway = Gateway::before([&Upstream::down()], "").await;
+        let mut client = Client::connect(gateway.admin).await;
+        for (accept, kind) in [
+            ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+            ("text/plain; version=0.0.4", "text/plain; version=0.0.4"),
+        ] {
+            let reply = client.call(Request::get("/metrics").header("Accept", accept)).await;
+            assert!(reply.header("content-type").unwrap().starts_with(kind), "{accept}");
+            assert_eq!(reply.text().ends_with("# EOF\n"), kind.contains("openmetrics"));
+        }
+    }
+
+    #[tokio::test]
+    async fn is_not_held_up_by_those_who_do_not_take_their_page() {
+        let gateway = Gateway::before([&Upstream::down()], "").await;
+        // Far more pages than the socket holds: the gateway stops making them until one is taken.
+        let mut greedy = Client::connect(gateway.admin).await;
+        greedy.send("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(300)).await;
+        let mut large = Client::connect(gateway.admin).await;
+        large
+            .send(format!("GET /x HTTP/1.1\r\nHost: a\r\nX-L: {}\r\n\r\n", "x".repeat(40_000)))
+            .await;
+        assert_eq!(large.reply().await.status(), 431);
+        for _ in 0..20 {
+            gateway.metrics().await;
+            assert_eq!(gateway.admin_get("/readyz").await.status(), 200);
+        }
     }
 }

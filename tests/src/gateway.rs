@@ -131,7 +131,7 @@ impl Gateway {
     pub async fn metrics(&self) -> Metrics {
         let reply = self.admin_get("/metrics").await;
         assert_eq!(reply.status(), 200);
-        Metrics(reply.text())
+        Metrics::checked(reply.text())
     }
 
     /// Waits until a metric reaches a value.

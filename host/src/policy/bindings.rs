@@ -121,11 +121,11 @@ impl Host {
     fn answer(&mut self, function: &str, bytes: usize) -> Result<&mut Answer> {
         self.handed_over = self.handed_over.saturating_add(bytes);
         if self.handed_over > self.result_max {
-            bail!(
+            return Err(TooMuch(format!(
                 "the answer hands over {} bytes, more than `result_max` ({}) allows",
-                self.handed_over,
-                self.result_max
-            );
+                self.handed_over, self.result_max
+            ))
+            .into());
         }
         match &mut self.phase {
             Phase::Route(_, answer) => Ok(answer),
@@ -148,6 +148,11 @@ impl Host {
         }
     }
 }
+
+/// `result_max` is reached.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct TooMuch(pub(super) String);
 
 fn out_of_phase(interface: &str, function: &str) -> wasmtime::Error {
     format_err!("`{interface}.{function}` was called outside its phase")

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use wasmtime::component::{ComponentType, Lift, ResourceTable, TypedFunc};
 use wasmtime::{Store, StoreContextMut, StoreLimitsBuilder, UpdateDeadline};
 
-use super::bindings::{Host, Phase, Slices};
+use super::bindings::{Host, Phase, Slices, TooMuch};
 use super::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK, Ticker};
 use super::facts::{
     Answer, Circuit, FailedAttempt, Health, RequestFacts, RetryAnswer, ServiceState, StateOf,
@@ -404,19 +404,23 @@ enum TimedOut {
 
 fn fault_of(error: &wasmtime::Error) -> Fault {
     match error.downcast_ref::<TimedOut>() {
-        Some(TimedOut::Own(text)) => Fault::Timeout(text.clone()),
-        Some(TimedOut::Wall(text)) => Fault::WallClock(text.clone()),
-        None => {
-            let text = error.root_cause().to_string();
-            // wasmtime's words for what `StoreLimits` refuses do not name the key that does.
-            let hint = match text.contains("growing memory") {
-                true => " (its limit is `memory_max`)",
-                false => "",
-            };
-            let text = text.strip_prefix("wasm trap: ").unwrap_or(&text);
-            Fault::Trap(format!("{}{hint}", excerpt(text)))
-        }
+        Some(TimedOut::Own(text)) => return Fault::Timeout(text.clone()),
+        Some(TimedOut::Wall(text)) => return Fault::WallClock(text.clone()),
+        None => {}
     }
+    if let Some(TooMuch(text)) = error.downcast_ref() {
+        return Fault::Result(text.clone());
+    }
+    let text = error.root_cause().to_string();
+    // wasmtime has no types for what these limits of its own refuse, and its words do not name the
+    // keys that set them.
+    if text.contains("growing memory") {
+        return Fault::Memory(format!("{} (its limit is `memory_max`)", excerpt(&text)));
+    }
+    if text.contains("fuel allocated for hostcalls") {
+        return Fault::Result(format!("{} (its limit is `result_max`)", excerpt(&text)));
+    }
+    Fault::Trap(excerpt(text.strip_prefix("wasm trap: ").unwrap_or(&text)))
 }
 
 /// A guest's words for the log: not more than a line's worth, without control characters.

@@ -4,9 +4,10 @@
 //! A worker never waits for the log: where the reader of it is too slow, lines are dropped, whole,
 //! and counted. What is in a line stands in `access/line.rs`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -21,7 +22,7 @@ mod line;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use line::Line;
+pub(crate) use line::{Line, Outcome, TRIED_MAX, Tried};
 
 /// What one worker may be ahead of the writer: about three thousand lines.
 const RING_BYTES: usize = 1 << 20;
@@ -71,7 +72,9 @@ impl AccessLog {
             // A descriptor of its own: `io::stdout` would buffer, and lock others out.
             config::AccessLog::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
             config::AccessLog::File(path) => {
-                File::options().create(true).append(true).open(path)?
+                // To open a FIFO for writing alone waits until somebody reads it.
+                let is_fifo = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+                File::options().create(true).append(true).read(is_fifo).open(path)?
             }
         };
         AccessLog::start_with(out, workers, RING_BYTES)

@@ -1,13 +1,54 @@
 //! What happened, in the words of the metrics and the access log.
 
-use crate::forward::{Attempt, Ended, Failure};
+use std::io::ErrorKind;
+
+use crate::forward::{Ended, Failure};
 use crate::policy::{Fault, Outcome};
 use crate::respond::Refusal;
-use crate::telemetry::metrics::{AttemptResult, FaultReason, RetryReason};
+use crate::telemetry::metrics::{AttemptResult, FaultReason, RetryReason, ServiceLimit, Why};
 
-impl From<&Attempt> for AttemptResult {
-    fn from(attempt: &Attempt) -> AttemptResult {
-        let failure = match &attempt.ended {
+impl From<&Failure> for Why {
+    fn from(failure: &Failure) -> Why {
+        match failure {
+            Failure::Connect(_) => Why::ConnectFailed,
+            Failure::Lost(_) | Failure::Switched => Why::ConnectionLost,
+            Failure::AttemptTimeout(_) => Why::AttemptTimeout,
+            Failure::RequestTimeout { .. } => Why::RequestTimeout,
+            Failure::BodyStalled(_) => Why::BodyStalled,
+            Failure::ClientStalled(_) => Why::ClientStalled,
+            Failure::ClientSlow => Why::ClientSlow,
+            Failure::ClientBroke(_) => Why::ClientBroke,
+            Failure::BodyTooLarge => Why::BodyTooLarge,
+        }
+    }
+}
+
+/// The limit whose reaching made an attempt fail.
+pub(super) fn limit(failure: &Failure) -> Option<ServiceLimit> {
+    Some(match failure {
+        // One that is not the system's own is `forward.rs`'s.
+        Failure::Connect(error)
+            if error.kind() == ErrorKind::TimedOut && error.raw_os_error().is_none() =>
+        {
+            ServiceLimit::ConnectTimeout
+        }
+        Failure::Lost(error) if error.is_parse_too_large() => ServiceLimit::ResponseHead,
+        Failure::AttemptTimeout(_) => ServiceLimit::AttemptTimeout,
+        Failure::RequestTimeout { .. } => ServiceLimit::RequestTimeout,
+        Failure::BodyStalled(_) => ServiceLimit::ServiceTookNothing,
+        Failure::ClientStalled(_) => ServiceLimit::ClientSentNothing,
+        Failure::ClientSlow => ServiceLimit::ClientSlow,
+        // Counted with the request, for most do not come to an attempt.
+        Failure::BodyTooLarge => return None,
+        Failure::Connect(_) | Failure::Lost(_) | Failure::Switched | Failure::ClientBroke(_) => {
+            return None;
+        }
+    })
+}
+
+impl From<&Ended> for AttemptResult {
+    fn from(ended: &Ended) -> AttemptResult {
+        let failure = match ended {
             Ended::Response(_) => return AttemptResult::Response,
             Ended::Failed(failure) => failure,
         };
@@ -42,6 +83,8 @@ impl From<&Fault> for FaultReason {
             Fault::Trap(_) => FaultReason::Trap,
             Fault::Timeout(_) => FaultReason::Timeout,
             Fault::WallClock(_) => FaultReason::WallClock,
+            Fault::Memory(_) => FaultReason::Memory,
+            Fault::Result(_) => FaultReason::Result,
             Fault::Invalid(_) => FaultReason::Invalid,
             Fault::CannotDecide(_) => FaultReason::CannotDecide,
             Fault::NoInstance(_) => FaultReason::NoInstance,
@@ -50,26 +93,16 @@ impl From<&Fault> for FaultReason {
 }
 
 /// The `why` of a request that the gateway answered itself; none for its own pages.
-pub(super) fn why(refusal: &Refusal) -> Option<&'static str> {
+pub(super) fn why(refusal: &Refusal) -> Option<Why> {
     Some(match refusal {
-        Refusal::BadRequest(_) => "bad_request",
-        Refusal::HeadTooLarge => "head_too_large",
-        Refusal::BodyTooLarge => "body_too_large",
-        Refusal::NoRoute => "no_route",
+        Refusal::BadRequest(_) => Why::BadRequest,
+        Refusal::HeadTooLarge => Why::HeadTooLarge,
+        Refusal::BodyTooLarge => Why::BodyTooLarge,
+        Refusal::NoRoute => Why::NoRoute,
         Refusal::PageMethod | Refusal::NoPage(_) => return None,
-        Refusal::PolicyFault => "policy_fault",
-        Refusal::NoHealth => "no_health",
-        Refusal::CircuitOpen { .. } => "circuit_open",
-        Refusal::Failed { failure, .. } => match failure {
-            Failure::Connect(_) => "connect_failed",
-            Failure::Lost(_) | Failure::Switched => "connection_lost",
-            Failure::AttemptTimeout(_) => "attempt_timeout",
-            Failure::RequestTimeout { .. } => "request_timeout",
-            Failure::BodyStalled(_) => "body_stalled",
-            Failure::ClientStalled(_) => "client_stalled",
-            Failure::ClientSlow => "client_slow",
-            Failure::ClientBroke(_) => "client_broke",
-            Failure::BodyTooLarge => "body_too_large",
-        },
+        Refusal::PolicyFault => Why::PolicyFault,
+        Refusal::NoHealth => Why::NoHealth,
+        Refusal::CircuitOpen { .. } => Why::CircuitOpen,
+        Refusal::Failed { failure, .. } => failure.into(),
     })
 }

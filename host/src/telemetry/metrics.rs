@@ -1,35 +1,32 @@
 //! What is counted, and how it is shown at `/metrics`.
 //!
 //! Each worker has [`Counters`] of its own and is the only one to write them: counting is a load
-//! and a store of a word that no other worker writes, with no lookup and no text. When somebody
-//! asks, [`encode`] adds them up and puts the state of the services beside them.
+//! and a store of a word that no other worker writes, with no lock and no text. When somebody asks,
+//! [`Metrics`] adds them up and puts the state of the services beside them.
+//!
+//! Labels are bounded: services, endpoints and policies are those of the configuration, methods,
+//! reasons and limits those of `metrics/words.rs`; routes and statuses, which policies and services
+//! make up, are bounded by `metrics/series.rs`.
 
 use std::array;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::policy::Kind;
+use cells::{Cell, Cells, Histogram};
+use keys::{ClientKey, ServerKey};
+use series::{Names, Series};
 
+mod cells;
 mod exposition;
+mod keys;
+mod series;
 #[cfg(test)]
 mod tests;
+mod words;
 
-pub use exposition::{CONTENT_TYPE, encode};
-
-/// An enum whose values are counted apart, and the word for each in its label.
-macro_rules! labelled {
-    ($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $value:ident = $word:literal,)+ }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$of])* $value,)+ }
-
-        impl $name {
-            /// The label of each value, in the order of the values.
-            const WORDS: &'static [&'static str] = &[$($word),+];
-        }
-    };
-}
+pub use exposition::{Format, Metrics};
+pub use words::{AttemptResult, FaultReason, Limit, Method, RetryReason, ServiceLimit, Why};
 
 /// Who made the response that a request got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,72 +39,40 @@ pub enum Served {
     None,
 }
 
-labelled! {
-    /// What came of one attempt at one endpoint.
-    AttemptResult {
-        /// A response's head, of any status.
-        Response = "response",
-        ConnectFailed = "connect_failed",
-        ConnectionLost = "connection_lost",
-        Timeout = "timeout",
-        /// The client broke off, or its body could not be read.
-        Client = "client",
-    }
+/// A request that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended<'a> {
+    pub served: Served,
+    pub method: Method,
+    /// None: the client left before there was a response.
+    pub status: Option<u16>,
+    pub route: Option<&'a str>,
+    pub why: Why,
+    pub took: Duration,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
 }
 
-labelled! {
-    /// What made an attempt be tried again.
-    RetryReason {
-        ConnectFailed = "connect_failed",
-        ConnectionLost = "connection_lost",
-        Timeout = "timeout",
-        /// The response's status.
-        Status = "status",
-    }
-}
-
-labelled! {
-    /// Which limit of the host refused a retry.
-    RetryRefusal {
-        /// `retry_attempts_max`; the policy was not asked.
-        Ceiling = "ceiling",
-        /// `request_timeout` would be over before the next attempt.
-        Deadline = "deadline",
-        /// The service's retry budget.
-        Budget = "budget",
-        /// The policy granted the service's `Retry-After`, and `retry_delay_max` is shorter.
-        RetryAfter = "retry_after",
-    }
-}
-
-labelled! {
-    /// Why a policy gave no usable decision: [`crate::policy::Fault`] without its text.
-    FaultReason {
-        Trap = "trap",
-        Timeout = "timeout",
-        WallClock = "wall_clock",
-        Invalid = "invalid",
-        CannotDecide = "cannot_decide",
-        NoInstance = "no_instance",
-    }
-}
-
-labelled! {
-    /// Which limit ended a client's connection.
-    Cause {
-        /// `keep_alive_timeout`: no next request came.
-        KeepAlive = "keep_alive",
-        /// `header_timeout`: a request's head took too long.
-        Header = "header",
-        /// `idle_timeout`: the client took no byte of its response.
-        WriteStall = "write_stall",
-        /// `body_rate_min`: the client reads its response too slowly.
-        SlowReader = "slow_reader",
-    }
+/// An attempt that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempted {
+    pub service: usize,
+    pub endpoint: usize,
+    pub method: Method,
+    pub result: AttemptResult,
+    /// The response's status.
+    pub status: Option<u16>,
+    /// [`Why::Done`] where there was a response.
+    pub why: Why,
+    /// Until the response's head, or the failure.
+    pub took: Duration,
 }
 
 /// The classes of a response's status. `other` is for what a service makes up beyond 599.
 const STATUS_CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The class of a request whose client left before there was a response.
+const NO_RESPONSE_CLASS: usize = 4;
 
 /// The buckets of a decision's duration, in nanoseconds; one more is for what is longer.
 const DECISION_BOUNDS: [u64; 16] = {
@@ -133,6 +98,12 @@ const DECISION_BOUNDS: [u64; 16] = {
     ]
 };
 
+/// The buckets of a body's size, in bytes; one more is for what is larger.
+const SIZE_BOUNDS: [u64; 8] =
+    [0, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
+type Sizes = Histogram<{ SIZE_BOUNDS.len() + 1 }>;
+
 const KINDS: [Kind; 2] = [Kind::Routing, Kind::Retry];
 
 /// The counters of one worker, which alone writes them.
@@ -141,14 +112,28 @@ const KINDS: [Kind; 2] = [Kind::Routing, Kind::Retry];
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
+    totals: Totals,
+    /// By [`ServerKey`].
+    requests: Series,
+    /// By [`ClientKey`].
+    attempts: Series,
+    routes: Names,
+}
+
+/// What has a fixed number of labels.
+#[derive(Debug)]
+struct Totals {
     services: Box<[OfService]>,
     gateway_requests: Cells<{ STATUS_CLASSES.len() }>,
     undecided_requests: Cells<{ STATUS_CLASSES.len() }>,
+    requests_begun: Cells<{ Method::ALL.len() }>,
+    requests_ended: Cells<{ Method::ALL.len() }>,
     policies: [OfPolicy; KINDS.len()],
+    limits: Cells<{ Limit::WORDS.len() }>,
     connections_opened: Cell,
     connections_closed: Cell,
-    connections_refused: Cell,
-    connections_cut: Cells<{ Cause::WORDS.len() }>,
+    tunnels_opened: Cell,
+    tunnels_closed: Cell,
     unparsed_requests: Cell,
     log_suppressed: Cell,
 }
@@ -158,13 +143,14 @@ struct OfService {
     requests: Cells<{ STATUS_CLASSES.len() }>,
     attempts: Cells<{ AttemptResult::WORDS.len() }>,
     retries: Cells<{ RetryReason::WORDS.len() }>,
-    retries_refused: Cells<{ RetryRefusal::WORDS.len() }>,
+    limits: Cells<{ ServiceLimit::WORDS.len() }>,
+    request_bodies: Sizes,
+    response_bodies: Sizes,
 }
 
 #[derive(Debug, Default)]
 struct OfPolicy {
-    decisions: Cells<{ DECISION_BOUNDS.len() + 1 }>,
-    nanoseconds: Cell,
+    decisions: Histogram<{ DECISION_BOUNDS.len() + 1 }>,
     faults: Cells<{ FaultReason::WORDS.len() }>,
 }
 
@@ -172,142 +158,169 @@ impl Counters {
     /// For a worker of a generation with so many services.
     pub fn new(services: usize) -> Arc<Counters> {
         Arc::new(Counters {
-            services: (0..services).map(|_| OfService::default()).collect(),
-            gateway_requests: Cells::default(),
-            undecided_requests: Cells::default(),
-            policies: array::from_fn(|_| OfPolicy::default()),
-            connections_opened: Cell::default(),
-            connections_closed: Cell::default(),
-            connections_refused: Cell::default(),
-            connections_cut: Cells::default(),
-            unparsed_requests: Cell::default(),
-            log_suppressed: Cell::default(),
+            totals: Totals::new(services),
+            requests: Series::new(),
+            attempts: Series::new(),
+            routes: Names::new(),
         })
     }
 
-    /// A request has ended, with the status that the access log has for it.
-    pub fn request(&self, served: Served, status: u16) {
-        let requests = match served {
-            Served::Service(service) => &self.services[service].requests,
-            Served::Gateway => &self.gateway_requests,
-            Served::None => &self.undecided_requests,
-        };
-        let class = usize::from(status / 100);
-        requests.add(if class < STATUS_CLASSES.len() { class } else { 0 });
+    /// A request's head has arrived.
+    pub fn request_begun(&self, method: Method) {
+        self.totals.requests_begun.add(method as usize);
     }
 
-    pub fn attempt(&self, service: usize, result: AttemptResult) {
-        self.services[service].attempts.add(result as usize);
+    /// Every request that has begun ends, once.
+    pub fn request_ended(&self, ended: &Ended<'_>) {
+        let totals = &self.totals;
+        totals.requests_ended.add(ended.method as usize);
+        let class = ended.status.map_or(NO_RESPONSE_CLASS, |status| usize::from(status / 100));
+        let class = if class < STATUS_CLASSES.len() { class } else { 0 };
+        match ended.served {
+            Served::Service(service) => {
+                let service = &totals.services[service];
+                service.requests.add(class);
+                service.request_bodies.observe(&SIZE_BOUNDS, ended.bytes_in);
+                service.response_bodies.observe(&SIZE_BOUNDS, ended.bytes_out);
+            }
+            Served::Gateway => totals.gateway_requests.add(class),
+            Served::None => totals.undecided_requests.add(class),
+        }
+        let key = ServerKey {
+            served: ended.served,
+            method: ended.method,
+            status: ended.status,
+            why: ended.why,
+            route: self.routes.number(ended.route),
+        };
+        self.requests.observe(key.pack(), nanoseconds(ended.took));
+        match (ended.why, ended.served) {
+            (Why::DrainTimeout, _) => self.limit(Limit::Drain),
+            (Why::TunnelIdle, _) => self.limit(Limit::TunnelIdle),
+            (Why::BodyTooLarge, Served::Service(service)) => {
+                self.service_limit(service, ServiceLimit::BodyBytes);
+            }
+            (Why::HeadTooLarge, _) => self.limit(Limit::HeaderBytes),
+            (Why::UpstreamIdle, Served::Service(service)) => {
+                self.service_limit(service, ServiceLimit::ServiceSentNothing);
+            }
+            (Why::CircuitOpen, Served::Service(service)) => {
+                self.service_limit(service, ServiceLimit::CircuitOpen);
+            }
+            _ => {}
+        }
+    }
+
+    /// An attempt has ended, if only because the client left.
+    pub fn attempted(&self, attempted: &Attempted) {
+        let &Attempted { service, endpoint, method, result, status, why, took } = attempted;
+        self.totals.services[service].attempts.add(result as usize);
+        let key = ClientKey { service, endpoint, method, status, why };
+        self.attempts.observe(key.pack(), nanoseconds(took));
     }
 
     pub fn retry(&self, service: usize, reason: RetryReason) {
-        self.services[service].retries.add(reason as usize);
-    }
-
-    /// The host allowed no retry where there was something to retry.
-    pub fn retry_refused(&self, service: usize, refusal: RetryRefusal) {
-        self.services[service].retries_refused.add(refusal as usize);
+        self.totals.services[service].retries.add(reason as usize);
     }
 
     /// A policy was asked and answered, or did not, after so long.
     pub fn decision(&self, kind: Kind, took: Duration, fault: Option<FaultReason>) {
-        let policy = &self.policies[match kind {
+        let policy = &self.totals.policies[match kind {
             Kind::Routing => 0,
             Kind::Retry => 1,
         }];
-        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        // A bucket contains its bound.
-        policy.decisions.add(DECISION_BOUNDS.partition_point(|bound| *bound < nanoseconds));
-        policy.nanoseconds.add(nanoseconds);
+        policy.decisions.observe(&DECISION_BOUNDS, nanoseconds(took));
         if let Some(fault) = fault {
             policy.faults.add(fault as usize);
         }
     }
 
+    /// A limit bit that is nobody's in particular.
+    pub fn limit(&self, limit: Limit) {
+        self.totals.limits.add(limit as usize);
+    }
+
+    /// A limit bit that belongs to a service.
+    pub fn service_limit(&self, service: usize, limit: ServiceLimit) {
+        self.totals.services[service].limits.add(limit as usize);
+    }
+
     pub fn connection_opened(&self) {
-        self.connections_opened.add(1);
+        self.totals.connections_opened.add(1);
     }
 
     pub fn connection_closed(&self) {
-        self.connections_closed.add(1);
+        self.totals.connections_closed.add(1);
     }
 
-    /// `limits.connections` was reached.
-    pub fn connection_refused(&self) {
-        self.connections_refused.add(1);
+    /// A connection became a tunnel, after a 101.
+    pub fn tunnel_opened(&self) {
+        self.totals.tunnels_opened.add(1);
+    }
+
+    pub fn tunnel_closed(&self) {
+        self.totals.tunnels_closed.add(1);
     }
 
     /// hyper answered by itself: what arrived is no request.
     pub fn unparsed_request(&self) {
-        self.unparsed_requests.add(1);
-    }
-
-    /// A limit ended a client's connection.
-    pub fn cut(&self, cause: Cause) {
-        self.connections_cut.add(cause as usize);
+        self.totals.unparsed_requests.add(1);
     }
 
     /// A line of the gateway's own log was left out, because there were too many like it.
     pub fn log_suppressed(&self) {
-        self.log_suppressed.add(1);
+        self.totals.log_suppressed.add(1);
+    }
+}
+
+impl Totals {
+    fn new(services: usize) -> Totals {
+        Totals {
+            services: (0..services).map(|_| OfService::default()).collect(),
+            gateway_requests: Cells::default(),
+            undecided_requests: Cells::default(),
+            requests_begun: Cells::default(),
+            requests_ended: Cells::default(),
+            policies: array::from_fn(|_| OfPolicy::default()),
+            limits: Cells::default(),
+            connections_opened: Cell::default(),
+            connections_closed: Cell::default(),
+            tunnels_opened: Cell::default(),
+            tunnels_closed: Cell::default(),
+            unparsed_requests: Cell::default(),
+            log_suppressed: Cell::default(),
+        }
     }
 
     /// Adds another worker's counts to these.
-    fn absorb(&self, worker: &Counters) {
+    fn absorb(&self, worker: &Totals) {
         for (sum, of) in self.services.iter().zip(&worker.services) {
             sum.requests.absorb(&of.requests);
             sum.attempts.absorb(&of.attempts);
             sum.retries.absorb(&of.retries);
-            sum.retries_refused.absorb(&of.retries_refused);
+            sum.limits.absorb(&of.limits);
+            sum.request_bodies.absorb(&of.request_bodies);
+            sum.response_bodies.absorb(&of.response_bodies);
         }
         self.gateway_requests.absorb(&worker.gateway_requests);
         self.undecided_requests.absorb(&worker.undecided_requests);
         for (sum, of) in self.policies.iter().zip(&worker.policies) {
             sum.decisions.absorb(&of.decisions);
-            sum.nanoseconds.add(of.nanoseconds.get());
             sum.faults.absorb(&of.faults);
         }
-        // Closed before opened, so that seldom more seem closed than were opened.
+        self.limits.absorb(&worker.limits);
+        // The end before the beginning, so that seldom more seem over than had begun.
+        self.requests_ended.absorb(&worker.requests_ended);
+        self.requests_begun.absorb(&worker.requests_begun);
         self.connections_closed.add(worker.connections_closed.get());
         self.connections_opened.add(worker.connections_opened.get());
-        self.connections_refused.add(worker.connections_refused.get());
-        self.connections_cut.absorb(&worker.connections_cut);
+        self.tunnels_closed.add(worker.tunnels_closed.get());
+        self.tunnels_opened.add(worker.tunnels_opened.get());
         self.unparsed_requests.add(worker.unparsed_requests.get());
         self.log_suppressed.add(worker.log_suppressed.get());
     }
 }
 
-/// A counter with one writer, so that it needs no locked instruction. It wraps after centuries.
-#[derive(Debug, Default)]
-struct Cell(AtomicU64);
-
-impl Cell {
-    fn add(&self, count: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-#[derive(Debug)]
-struct Cells<const N: usize>([Cell; N]);
-
-impl<const N: usize> Cells<N> {
-    fn add(&self, at: usize) {
-        self.0[at].add(1);
-    }
-
-    fn absorb(&self, others: &Cells<N>) {
-        for (sum, other) in self.0.iter().zip(&others.0) {
-            sum.add(other.get());
-        }
-    }
-}
-
-impl<const N: usize> Default for Cells<N> {
-    fn default() -> Self {
-        Cells(array::from_fn(|_| Cell::default()))
-    }
+fn nanoseconds(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,18 +1,21 @@
 //! What is remembered of one exchange, and written once, at its end: the access-log line and the
 //! request's count. Dropping the record is that end, however it came about.
 
+use std::array;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{Method, Uri, request};
+use http::{Uri, Version, request};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::exchange::Exchange;
+use crate::forward::{self, Attempt};
 use crate::headers::Caller;
 use crate::respond::Refusal;
-use crate::telemetry::access::Line;
-use crate::telemetry::metrics::Served;
+use crate::telemetry::access::{Line, Outcome, TRIED_MAX, Tried};
+use crate::telemetry::metrics::{AttemptResult, Attempted, Counters, Ended, Method, Served, Why};
 use crate::upstream::{Endpoint, LocalServices};
 use crate::worker::Connection;
 
@@ -37,27 +40,63 @@ pub(crate) enum End {
 pub(crate) struct Record {
     connection: Rc<Connection>,
     services: LocalServices,
+    versions: Rc<Versions>,
     arrived: SystemTime,
     started: Instant,
     request_id: http::HeaderValue,
-    method: Method,
+    method: http::Method,
+    counted_method: Method,
     /// As it was sent: what the path rule made of it, and the policy, is the service's to log.
     uri: Uri,
+    version: Version,
     caller: Rc<Caller>,
     body: Rc<RequestBody>,
     /// 0 until the response was made; a client that left before got none.
     pub(crate) status: u16,
     pub(crate) bytes_out: u64,
     pub(crate) service: Option<usize>,
-    pub(crate) endpoint: Option<usize>,
     pub(crate) route: Option<String>,
-    pub(crate) attempts: u32,
+    attempts: Attempts,
     pub(crate) decision: Option<Duration>,
     /// One of the gateway's own pages.
     pub(crate) own: bool,
     /// Why there was nothing to pass on.
-    why: Option<&'static str>,
+    why: Option<Why>,
     end: Option<End>,
+}
+
+/// The names of the policies' versions that a request began with. The names alone, for the versions
+/// themselves are let go of when the response's head is out.
+#[derive(Debug)]
+pub(crate) struct Versions {
+    pub(crate) routing: Arc<str>,
+    pub(crate) retry: Arc<str>,
+}
+
+/// A request's attempts, the first [`TRIED_MAX`] of them one by one.
+#[derive(Debug)]
+struct Attempts {
+    count: u32,
+    tried: [Past; TRIED_MAX],
+    /// Endpoint and beginning of the one under way.
+    now: Option<(usize, Instant)>,
+    last_endpoint: Option<usize>,
+    last_ended: Option<Instant>,
+    /// All of them together.
+    took: Duration,
+    /// When the last response's head came, where the last attempt brought one.
+    head_at: Option<Instant>,
+}
+
+/// An attempt that is over, in little space: there are ten of it in each record.
+#[derive(Debug, Clone, Copy)]
+struct Past {
+    endpoint: u16,
+    /// 0: there was no response.
+    status: u16,
+    why: Why,
+    took_us: u32,
+    after_us: u32,
 }
 
 /// The status in the log of a request whose client left before there was a response, as nginx
@@ -70,23 +109,27 @@ impl Record {
         head: &request::Parts,
         started: Instant,
     ) -> Box<Record> {
+        let counted_method = Method::from(&head.method);
+        exchange.worker().counters.request_begun(counted_method);
         // Boxed, since it moves from the exchange into the response's body.
         Box::new(Record {
             connection: exchange.connection.clone(),
             services: exchange.snapshot.services.clone(),
+            versions: exchange.snapshot.versions.clone(),
             arrived: SystemTime::now(),
             started,
             request_id: exchange.request_id.clone(),
             method: head.method.clone(),
+            counted_method,
             uri: head.uri.clone(),
             caller: exchange.caller.clone(),
+            version: head.version,
             body: exchange.body.clone(),
             status: 0,
             bytes_out: 0,
             service: None,
-            endpoint: None,
             route: None,
-            attempts: 0,
+            attempts: Attempts::default(),
             decision: None,
             own: false,
             why: None,
@@ -105,12 +148,66 @@ impl Record {
     }
 
     pub(crate) fn is_head(&self) -> bool {
-        self.method == Method::HEAD
+        self.method == http::Method::HEAD
+    }
+
+    /// How many attempts have begun.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.count
+    }
+
+    pub(crate) fn attempt_begins(&mut self, endpoint: usize, now: Instant) {
+        self.attempts.count += 1;
+        self.attempts.now = Some((endpoint, now));
+        self.attempts.last_endpoint = Some(endpoint);
+        self.attempts.head_at = None;
+    }
+
+    /// Returns when it ended.
+    pub(crate) fn attempt_ended(&mut self, attempt: &Attempt) -> Instant {
+        let now = Instant::now();
+        let (status, why) = match &attempt.ended {
+            forward::Ended::Response(answer) => {
+                self.attempts.head_at = Some(now);
+                (Some(answer.response.status().as_u16()), Why::Done)
+            }
+            forward::Ended::Failed(failure) => (None, failure.into()),
+        };
+        self.note_attempt(now, (&attempt.ended).into(), status, why);
+        if let forward::Ended::Failed(failure) = &attempt.ended
+            && let Some(limit) = super::labels::limit(failure)
+            && let Some(service) = self.service
+        {
+            self.connection.worker.counters.service_limit(service, limit);
+        }
+        now
+    }
+
+    fn note_attempt(&mut self, now: Instant, result: AttemptResult, status: Option<u16>, why: Why) {
+        let Some((endpoint, began)) = self.attempts.now.take() else { return };
+        let took = now - began;
+        let after = began - self.attempts.last_ended.unwrap_or(self.started);
+        self.attempts.note(endpoint, now, took, after, (status, why));
+        if let Some(service) = self.service {
+            self.connection.worker.counters.attempted(&Attempted {
+                service,
+                endpoint,
+                method: self.counted_method,
+                result,
+                status,
+                why,
+                took,
+            });
+        }
     }
 
     /// The first end counts.
     pub(crate) fn end(&mut self, end: End) {
         self.end.get_or_insert(end);
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.connection.worker.counters
     }
 
     /// So much came from the client and went to it through a tunnel.
@@ -123,18 +220,71 @@ impl Record {
         self.why = super::labels::why(refusal);
     }
 
-    fn why(&self) -> &'static str {
+    fn why(&self) -> Why {
         if self.end.is_none() && self.connection.worker.cutting.get() {
-            return "drain_timeout";
+            return Why::DrainTimeout;
         }
         match (self.end.unwrap_or(End::ClientGone), self.why) {
             (End::Done, Some(refused)) => refused,
-            (End::Done, None) => "done",
-            (End::ClientGone, _) => "client_gone",
-            (End::UpstreamLost, _) => "upstream_lost",
-            (End::UpstreamIdle, _) => "upstream_idle",
-            (End::TunnelIdle, _) => "tunnel_idle",
-            (End::TunnelBroken, _) => "tunnel_broken",
+            (End::Done, None) => Why::Done,
+            (End::ClientGone, _) => Why::ClientGone,
+            (End::UpstreamLost, _) => Why::UpstreamLost,
+            (End::UpstreamIdle, _) => Why::UpstreamIdle,
+            (End::TunnelIdle, _) => Why::TunnelIdle,
+            (End::TunnelBroken, _) => Why::TunnelBroken,
+        }
+    }
+}
+
+impl Default for Attempts {
+    fn default() -> Attempts {
+        let none = Past { endpoint: 0, status: 0, why: Why::Done, took_us: 0, after_us: 0 };
+        Attempts {
+            count: 0,
+            tried: [none; TRIED_MAX],
+            now: None,
+            last_endpoint: None,
+            last_ended: None,
+            took: Duration::ZERO,
+            head_at: None,
+        }
+    }
+}
+
+impl Attempts {
+    fn note(
+        &mut self,
+        endpoint: usize,
+        now: Instant,
+        took: Duration,
+        after: Duration,
+        (status, why): (Option<u16>, Why),
+    ) {
+        self.last_ended = Some(now);
+        self.took += took;
+        let microseconds = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        if let Some(place) = self.tried.get_mut(self.count as usize - 1) {
+            *place = Past {
+                endpoint: endpoint as u16, // A service has at most 256.
+                status: status.unwrap_or(0),
+                why,
+                took_us: microseconds(took),
+                after_us: microseconds(after),
+            };
+        }
+    }
+}
+
+impl Past {
+    fn shown<'a>(&self, endpoint: &'a str) -> Tried<'a> {
+        Tried {
+            endpoint,
+            outcome: match self.status {
+                0 => Outcome::Failed(self.why.word()),
+                status => Outcome::Status(status),
+            },
+            took: Duration::from_micros(self.took_us.into()),
+            after: Duration::from_micros(self.after_us.into()),
         }
     }
 }
@@ -142,17 +292,41 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let now = Instant::now();
+        let why = self.why();
+        // An attempt that is still under way was given up with the exchange.
+        self.note_attempt(now, AttemptResult::Client, None, why);
         let worker = &self.connection.worker;
-        let status = if self.status == 0 { CLIENT_GONE } else { self.status };
         let served = match (self.service, self.own) {
             (Some(service), _) => Served::Service(service),
             (None, true) => Served::Gateway,
             (None, false) => Served::None,
         };
-        worker.counters.request(served, status);
+        let status = (self.status != 0).then_some(self.status);
+        worker.counters.request_ended(&Ended {
+            served,
+            method: self.counted_method,
+            status,
+            route: self.route.as_deref(),
+            why,
+            took: now - self.started,
+            bytes_in: self.body.bytes(),
+            bytes_out: self.bytes_out,
+        });
         let service = self.service.map(|service| &self.services.all[service]);
-        let endpoint = service.zip(self.endpoint).map(|(service, at)| &service.endpoints[at]);
-        let url = endpoint.map(Endpoint::url);
+        let attempts = &self.attempts;
+        let endpoint = |at: u16| service.and_then(|it| it.endpoints.get(usize::from(at)));
+        let count = TRIED_MAX.min(attempts.count as usize);
+        // What they are called may change with their addresses: held for as long as it is read.
+        let urls: [_; TRIED_MAX] = array::from_fn(|at| {
+            let past = attempts.tried.get(at).filter(|_| at < count)?;
+            endpoint(past.endpoint).map(Endpoint::url)
+        });
+        let last_url = attempts.last_endpoint.and_then(|at| endpoint(at as u16)).map(Endpoint::url);
+        let mut tried = [Tried::default(); TRIED_MAX];
+        let shown = &mut tried[..count];
+        for ((shown, past), url) in shown.iter_mut().zip(&attempts.tried).zip(&urls) {
+            *shown = past.shown(url.as_ref().map_or("", |url| url.as_str()));
+        }
         worker.log(&Line {
             arrived: self.arrived,
             request_id: self.request_id.to_str().unwrap_or_default(),
@@ -160,16 +334,22 @@ impl Drop for Record {
             method: self.method.as_str(),
             path: self.uri.path(),
             query: self.uri.query(),
-            status,
+            protocol: if self.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            status: status.unwrap_or(CLIENT_GONE),
             bytes_in: self.body.bytes(),
             bytes_out: self.bytes_out,
             duration: now - self.started,
+            head: attempts.head_at.map(|head| head - self.started),
+            upstream: (attempts.count > 0).then_some(attempts.took),
             service: service.map(|service| &*service.name),
-            endpoint: url.as_ref().map(|url| url.as_str()),
+            endpoint: last_url.as_ref().map(|url| url.as_str()),
             route: self.route.as_deref(),
-            attempts: self.attempts,
+            attempts: attempts.count,
+            tried: shown,
             decision: self.decision,
-            why: self.why(),
+            routing_version: &self.versions.routing,
+            retry_version: &self.versions.retry,
+            why: why.word(),
         });
         let unread = !self.body.whole();
         self.connection.meter.exchange_ends(now, unread);

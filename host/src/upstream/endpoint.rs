@@ -46,6 +46,8 @@ pub struct Endpoint {
     /// How often the circuit came to be closed, half-open and open, in the order of
     /// [`Circuit::ALL`].
     pub transitions: [AtomicU64; 3],
+    /// Checks that took `health.timeout`.
+    pub checks_timed_out: AtomicU64,
 }
 
 /// Why a circuit opened.
@@ -102,6 +104,7 @@ impl Endpoint {
             opened: ArcSwapOption::empty(),
             closed: ArcSwapOption::empty(),
             transitions: Default::default(),
+            checks_timed_out: AtomicU64::new(0),
             config: config.clone(),
         }
     }

@@ -9,6 +9,21 @@ use serde_json::{Value, json};
 
 use super::*;
 
+const TRIED: [Tried<'static>; 2] = [
+    Tried {
+        endpoint: "http://localhost:9001",
+        outcome: Outcome::Failed("connect_failed"),
+        took: Duration::from_micros(50),
+        after: Duration::from_micros(12),
+    },
+    Tried {
+        endpoint: "http://localhost:8001",
+        outcome: Outcome::Status(200),
+        took: Duration::from_micros(900),
+        after: Duration::from_micros(40),
+    },
+];
+
 fn a_line() -> Line<'static> {
     Line {
         arrived: UNIX_EPOCH + Duration::from_millis(1_767_225_600_007),
@@ -17,15 +32,21 @@ fn a_line() -> Line<'static> {
         method: "GET",
         path: "/api/enrich",
         query: Some("q=1&r=%20"),
+        protocol: "HTTP/1.1",
         status: 200,
         bytes_in: 0,
         bytes_out: u64::MAX,
         duration: Duration::from_micros(1234),
+        head: Some(Duration::from_micros(1002)),
+        upstream: Some(Duration::from_micros(950)),
         service: Some("research"),
         endpoint: Some("http://localhost:8001"),
         route: Some("enrich"),
         attempts: 2,
+        tried: &TRIED,
         decision: Some(Duration::from_nanos(652)),
+        routing_version: "0123456789ab",
+        retry_version: "ba9876543210",
         why: "done",
     }
 }
@@ -44,10 +65,14 @@ fn a_line_has_these_keys_in_this_order() {
         text(&a_line()),
         concat!(
             r#"{"time":"2026-01-01T00:00:00.007Z","request_id":"7f3a","client":"192.0.2.7","#,
-            r#""method":"GET","path":"/api/enrich","query":"q=1&r=%20","status":200,"#,
-            r#""bytes_in":0,"bytes_out":18446744073709551615,"duration_ms":1.234,"#,
+            r#""method":"GET","path":"/api/enrich","query":"q=1&r=%20","protocol":"HTTP/1.1","#,
+            r#""status":200,"bytes_in":0,"bytes_out":18446744073709551615,"duration_ms":1.234,"#,
+            r#""head_ms":1.002,"upstream_ms":0.950,"#,
             r#""service":"research","endpoint":"http://localhost:8001","route":"enrich","#,
-            r#""attempts":2,"decision_us":0.652,"why":"done"}"#,
+            r#""attempts":2,"tried":[{"endpoint":"http://localhost:9001","outcome":"#,
+            r#""connect_failed","ms":0.050,"after_ms":0.012},{"endpoint":"http://localhost:8001","#,
+            r#""outcome":200,"ms":0.900,"after_ms":0.040}],"decision_us":0.652,"#,
+            r#""routing_version":"0123456789ab","retry_version":"ba9876543210","why":"done"}"#,
             "\n",
         )
     );
@@ -61,13 +86,17 @@ fn what_is_absent_is_null() {
         endpoint: None,
         route: None,
         decision: None,
+        head: None,
+        upstream: None,
+        tried: &[],
         client: "::1",
         ..a_line()
     };
     let value = parsed(&line);
-    for key in ["query", "service", "endpoint", "route", "decision_us"] {
+    for key in ["query", "head_ms", "upstream_ms", "service", "endpoint", "route", "decision_us"] {
         assert_eq!(value[key], Value::Null, "{key}");
     }
+    assert_eq!(value["tried"], json!([]));
     assert_eq!(value["client"], "::1");
 }
 
@@ -91,6 +120,46 @@ fn hostile_text_stays_within_its_string() {
         assert_eq!(value["request_id"], hostile);
         assert_eq!(value["status"], 200);
     }
+}
+
+#[test]
+fn what_is_long_is_cut_and_says_so() {
+    for (long, start) in [
+        ("/".repeat(65_536), 1024),
+        ("\0".repeat(65_536), 1024),
+        ("x".to_owned() + &"\u{10ffff}".repeat(65_536), 1021),
+    ] {
+        let name = "\0".repeat(64);
+        let url = format!("http://{}", "h".repeat(259));
+        let tried = Tried {
+            endpoint: &url,
+            outcome: Outcome::Failed("connection_lost"),
+            took: Duration::MAX,
+            after: Duration::MAX,
+        };
+        let line = Line {
+            request_id: &long,
+            method: &long,
+            path: &long,
+            query: Some(&long),
+            service: Some(&name),
+            endpoint: Some(&url),
+            route: Some(&name),
+            tried: &[tried; TRIED_MAX],
+            ..a_line()
+        };
+        let text = text(&line);
+        assert!(text.len() < 20 << 10, "{} bytes", text.len());
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        for key in ["path", "query"] {
+            let cut = value[key].as_str().expect("a string").strip_suffix('…').expect("a mark");
+            assert_eq!((cut.len(), cut), (start, &long[..start]), "{key}");
+        }
+        assert!(value["method"].as_str().expect("a string").len() < 140);
+    }
+    let whole = "/".repeat(1024);
+    let line = Line { path: &whole, ..a_line() };
+    assert_eq!(parsed(&line)["path"], whole, "what fits stays as it is");
 }
 
 #[test]
@@ -131,15 +200,21 @@ proptest! {
             method: &texts[1],
             path: &texts[2],
             query: some[0].as_deref(),
+            protocol: "HTTP/1.0",
             status,
             bytes_in,
             bytes_out,
             duration: Duration::from_micros(micros.into()),
+            head: decision.map(|micros| Duration::from_micros(micros.into())),
+            upstream: Some(Duration::from_micros(micros.into())),
             service: some[1].as_deref(),
             endpoint: some[2].as_deref(),
             route: some[3].as_deref(),
             attempts,
+            tried: &[],
             decision: decision.map(|nanos| Duration::from_nanos(nanos.into())),
+            routing_version: "a",
+            retry_version: "b",
             why: "done",
         };
         let time = humantime::format_rfc3339_millis(line.arrived).to_string();
@@ -150,15 +225,21 @@ proptest! {
             "method": texts[1],
             "path": texts[2],
             "query": some[0],
+            "protocol": "HTTP/1.0",
             "status": status,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
             "duration_ms": f64::from(micros) / 1000.0,
+            "head_ms": decision.map(|micros| f64::from(micros) / 1000.0),
+            "upstream_ms": f64::from(micros) / 1000.0,
             "service": some[1],
             "endpoint": some[2],
             "route": some[3],
             "attempts": attempts,
+            "tried": [],
             "decision_us": decision.map(|nanos| f64::from(nanos) / 1000.0),
+            "routing_version": "a",
+            "retry_version": "b",
             "why": "done",
         });
         let text = text(&line);
@@ -268,7 +349,7 @@ fn lines_of_all_workers_arrive_whole_and_in_each_workers_order() {
 fn a_full_ring_drops_whole_lines_and_counts_them() {
     let sink = Sink::default();
     sink.set(Some((0, ErrorKind::WouldBlock)));
-    let (log, mut producers) = start(&sink, 1, 2000);
+    let (log, mut producers) = start(&sink, 1, 3500);
     for number in 0..100 {
         producers[0].write(&Line { path: &number.to_string(), ..a_line() });
     }
