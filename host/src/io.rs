@@ -14,8 +14,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rustix::ioctl::{Getter, ioctl};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -33,6 +34,9 @@ const LINGER_BYTES_MAX: u64 = 64 << 10;
 /// And for no longer than this.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// While hyper does not read from a client, it is looked so often whether the client is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Pieces that are copied together, rather than handed to the kernel one by one, in bytes.
 const GATHERED_MAX: usize = 1024;
 
@@ -45,6 +49,9 @@ enum Phase {
     Head,
     /// For nothing that this file limits: an exchange is under way.
     Busy,
+    /// For nothing that this file knows of: another protocol is spoken, in which either side may end
+    /// before the other.
+    Tunnel,
 }
 
 /// Why a connection was ended from this side.
@@ -118,6 +125,12 @@ impl Meter {
     /// A request's head has arrived whole.
     pub(crate) fn exchange_begins(&self) {
         self.phase.set(Phase::Busy);
+        self.unread.set(false);
+    }
+
+    /// HTTP has ended on this connection, and the connection goes on.
+    pub(crate) fn tunnel_begins(&self) {
+        self.phase.set(Phase::Tunnel);
     }
 
     /// The response is out: the connection waits for the next request. `unread`: some of this one was
@@ -164,6 +177,11 @@ pub(crate) struct Socket {
     /// The read timer was last set for a head.
     timing_head: bool,
     write_timer: LazyTimer,
+    look_timer: LazyTimer,
+    /// Since when nobody waits for bytes of the peer, and so nobody would learn that it has left.
+    unwatched_since: Option<Instant>,
+    /// The last read found nothing, so that the end of the connection wakes its task.
+    awaits_bytes: bool,
     /// The kernel takes no more bytes.
     reading: Option<Reading>,
     /// What of [`CONTINUE`] is still to be sent.
@@ -199,6 +217,9 @@ impl Socket {
             read_timer: LazyTimer::default(),
             timing_head: false,
             write_timer: LazyTimer::default(),
+            look_timer: LazyTimer::default(),
+            unwatched_since: None,
+            awaits_bytes: false,
             reading: None,
             continuing: &[],
             lingering: None,
@@ -222,6 +243,7 @@ impl Socket {
                 self.read_timer.keep_running(interval, anew, cx);
                 return Poll::Pending;
             }
+            Phase::Tunnel => return Poll::Pending,
             Phase::Idle => (patience.keep_alive, Cut::KeepAlive),
             Phase::Head => {
                 self.timing_head = true;
@@ -237,6 +259,28 @@ impl Socket {
             Cut::KeepAlive => Poll::Ready(Ok(())),
             _ => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
         }
+    }
+
+    /// Nobody may be reading: has the client left?
+    ///
+    /// hyper reads no further than a body that a service does not take, or the next request on a
+    /// connection. Who leaves then would be noticed when the body moves again, if ever.
+    fn check_presence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let exchanging = self.patience.is_some() && self.meter.phase.get() == Phase::Busy;
+        if self.awaits_bytes || !exchanging {
+            return Ok(());
+        }
+        let since = self.unwatched_since.get_or_insert_with(Instant::now);
+        while self.look_timer.poll_until(*since + LOOK_EVERY, cx).is_ready() {
+            *since = Instant::now();
+            // This interest is in urgent bytes and in the end of the stream, not in bytes before it;
+            // and the event loop knows the answer already.
+            let ready = self.stream.ready(Interest::PRIORITY).now_or_never();
+            if matches!(ready, Some(Ok(ready)) if ready.is_read_closed()) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
     }
 
     fn after_write(
@@ -352,7 +396,10 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
         let before = buf.filled().len();
-        match Pin::new(&mut socket.stream).poll_read(cx, buf) {
+        let polled = Pin::new(&mut socket.stream).poll_read(cx, buf);
+        socket.awaits_bytes = polled.is_pending();
+        socket.unwatched_since = None;
+        match polled {
             Poll::Ready(result) => {
                 let count = buf.filled().len() - before;
                 let meter = &socket.meter;
@@ -416,7 +463,9 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // `TcpStream` buffers nothing.
-        self.get_mut().poll_continue(cx)
+        let socket = self.get_mut();
+        socket.check_presence(cx)?;
+        socket.poll_continue(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -60,6 +60,7 @@ pub(crate) async fn run(client: Socket, early: Bytes, tunnel: Tunnel, idle: Dura
     counters.tunnel_opened();
     let end = match lease.upgraded().await {
         Some((service, sent)) => {
+            client.meter().tunnel_begins();
             let mut client = Side::new(client, early);
             let mut service = Side::new(service, sent);
             let (from_client, to_client) = (client.read_before(), client.meter.written());

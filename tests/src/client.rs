@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::wait::within;
@@ -142,6 +144,20 @@ impl Client {
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         within("the gateway to read", self.wire.send(bytes.as_ref())).await.unwrap();
+    }
+
+    /// Sends until nothing more is taken for a while, or so many bytes were; how many were.
+    pub async fn send_until_stuck(&mut self, most: u64) -> u64 {
+        const A_WHILE: Duration = Duration::from_millis(500);
+        let piece = vec![b'u'; 64 * 1024];
+        let mut sent = 0;
+        while sent < most {
+            match tokio::time::timeout(A_WHILE, self.wire.stream.write(&piece)).await {
+                Ok(written) => sent += written.unwrap() as u64,
+                Err(_) => break,
+            }
+        }
+        sent
     }
 
     /// The next response, whole, to a request that was not a HEAD.
