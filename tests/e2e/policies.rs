@@ -146,6 +146,15 @@ mod hostile {
     }
 
     #[tokio::test]
+    async fn one_that_edits_headers_without_end() {
+        let lines = "policy_limits.result_max = \"16MiB\"\npolicy_limits.memory_max = \"64MiB\"\n\
+                     policy_limits.decision_timeout = \"1s\"";
+        let mut hostile = Hostile::start("big-string", lines).await;
+        hostile.misbehaves("/evil/drip", "result").await;
+        hostile.logs("more than 256 headers").await;
+    }
+
+    #[tokio::test]
     async fn one_that_forwards_under_a_path_that_is_none() {
         let mut hostile = Hostile::start("bad-path", "").await;
         for name in [

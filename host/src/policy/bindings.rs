@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime::{Result, StoreLimits, bail, format_err};
+use wasmtime::{Result, StoreLimits, format_err};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::facts::{
@@ -136,7 +136,8 @@ impl Host {
     fn count_edit(&mut self) -> Result<()> {
         self.header_edits += 1;
         if self.header_edits > HEADER_EDITS_MAX {
-            bail!("the answer edits more than {HEADER_EDITS_MAX} headers");
+            let text = format!("the answer edits more than {HEADER_EDITS_MAX} headers");
+            return Err(TooMuch(text).into());
         }
         Ok(())
     }
@@ -149,7 +150,7 @@ impl Host {
     }
 }
 
-/// `result_max` is reached.
+/// The answer is larger than it may be.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct TooMuch(pub(super) String);
