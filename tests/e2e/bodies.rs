@@ -115,6 +115,22 @@ mod too_large {
         assert_eq!(writer.count(), 1);
     }
 
+    /// The answer comes before the body, and is not lost because the body comes all the same.
+    #[tokio::test]
+    async fn the_answer_is_seen_by_a_client_that_sends_on() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], LIMIT).await;
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await;
+        gateway.access_line(|line| line["why"] == "body_too_large").await;
+        client.send(vec![b'x'; 60_000]).await;
+        let reply = client.reply().await;
+        reply.problem(413);
+        assert_eq!(reply.header("connection").as_deref(), Some("close"));
+        client.ended().await;
+        assert_eq!(writer.count(), 0);
+    }
+
     #[tokio::test]
     async fn in_chunks_it_is_noticed_on_the_way_and_is_no_fault_of_the_service() {
         let writer = Upstream::start().await;

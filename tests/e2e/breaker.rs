@@ -97,6 +97,24 @@ mod opens {
         }
     }
 
+    /// What is left of the request's time for a last attempt says nothing about the endpoint.
+    #[tokio::test]
+    async fn not_for_a_late_attempt_that_had_less_time_than_the_floor() {
+        let writer = Upstream::answering([Answer::hang()]).await;
+        let lines = "proxy.request_timeout = \"900ms\"\nproxy.attempt_timeout = \"600ms\"\n\
+                     breaker.timeout_floor = \"500ms\"\nbreaker.failure_threshold = 2\n\
+                     policy.retry.config.attempts = 2";
+        let gateway = Gateway::before([&writer], lines).await;
+        let reply = gateway.get("/x").await;
+        reply.problem(504);
+        let line = gateway.access_of(&reply).await;
+        let outcomes = [&line["tried"][0]["outcome"], &line["tried"][1]["outcome"]];
+        assert_eq!(outcomes, ["attempt_timeout", "request_timeout"], "{line}");
+        assert_eq!(circuit(&gateway).await, "closed", "one fault, not two");
+        gateway.get("/x").await;
+        assert_eq!(circuit(&gateway).await, "open", "and then the second");
+    }
+
     #[tokio::test]
     async fn not_for_what_the_client_did() {
         let writer = Upstream::answering([Answer::hang()]).await;
@@ -353,6 +371,27 @@ mod half_open {
         gateway.status_of("writer", |it| it["circuit_state"] == "half_open").await;
         assert_eq!(gateway.get("/x").await.status(), 200);
         assert_eq!(circuit(&gateway).await, "closed");
+    }
+
+    /// An attempt that began before the circuit opened and fails after it has closed again.
+    #[tokio::test]
+    async fn and_after_it_results_of_an_earlier_term_count_no_more() {
+        let gate = Gate::new();
+        let late = Answer::close().behind(&gate);
+        let writer = Upstream::answering([late, Answer::status(503), Answer::ok("well")]).await;
+        let lines = format!("{SOON}\nbreaker.failure_threshold = 1\nbreaker.success_threshold = 1");
+        let gateway = Gateway::before([&writer], lines).await;
+        let mut client = gateway.connect().await;
+        client.begin(&Request::get("/late")).await;
+        writer.received(|_| true).await;
+        gateway.get("/x").await;
+        assert_eq!(circuit(&gateway).await, "open");
+        until_admitted(&gateway, &writer).await;
+        assert_eq!(circuit(&gateway).await, "closed");
+        gate.open();
+        client.reply().await.problem(503);
+        assert_eq!(circuit(&gateway).await, "closed", "one failure would open it");
+        assert_eq!(gateway.get("/x").await.text(), "well");
     }
 
     #[tokio::test]

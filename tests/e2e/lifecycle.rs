@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, eventually, service};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpStream;
 
 /// Waits until nobody listens there any more.
@@ -109,6 +110,52 @@ async fn draining_makes_it_not_ready_while_it_lives() {
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
+/// So that a load balancer in front of it has time to see that.
+#[tokio::test]
+async fn before_a_drain_it_serves_for_a_while_as_if_nothing_were() {
+    let writer = Upstream::start().await;
+    let mut gateway = Gateway::before([&writer], "server.drain_delay = \"3s\"").await;
+    let mut client = gateway.connect().await;
+    let begun = Instant::now();
+    gateway.terminate();
+    eventually("the gateway not to be ready", async || {
+        (gateway.admin_get("/readyz").await.status() == 503).then_some(())
+    })
+    .await;
+    for reply in [client.call(Request::get("/x")).await, gateway.get("/x").await] {
+        assert_eq!(reply.text(), "hello");
+        assert!(!reply.head.has("connection"), "{:?}", reply.head);
+    }
+    assert_eq!(gateway.admin_get("/livez").await.status(), 200);
+    client.ended().await;
+    until_refused(&gateway).await;
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+/// Those whom the kernel has let in, and whom the gateway has not seen yet.
+#[tokio::test]
+async fn a_drain_serves_those_who_wait_to_be_accepted() {
+    for workers in [1, 2] {
+        let writer = Upstream::start().await;
+        let mut gateway = Gateway::before([&writer], format!("server.workers = {workers}")).await;
+        gateway.halt();
+        gateway.terminate();
+        let mut waiting = Vec::new();
+        for _ in 0..100 {
+            let mut client = gateway.connect().await;
+            client.begin(&Request::get("/x")).await;
+            waiting.push(client);
+        }
+        gateway.go_on();
+        for client in &mut waiting {
+            assert_eq!(client.reply().await.text(), "hello");
+        }
+        assert_eq!(gateway.exit().await.code(), Some(0));
+        assert_eq!(writer.count(), 100);
+    }
+}
+
 #[tokio::test]
 async fn the_drain_ends_with_its_timeout() {
     let writer = Upstream::answering([Answer::hang()]).await;
@@ -191,4 +238,17 @@ async fn several_workers_serve_one_port() {
     let used: std::collections::HashSet<_> =
         writer.requests().iter().map(|request| request.connection).collect();
     assert!((2..=4).contains(&used.len()), "{} connections to the service", used.len());
+}
+
+/// Each request may need two descriptors: the soft limit is for programs that use `select`.
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_system_allows() {
+    let mut limit = getrlimit(Resource::Nofile);
+    // What this process may open itself, and hands on to the gateway, is less by one.
+    limit.current = limit.maximum.map(|hard| hard - 1);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], "").await;
+    let most = gateway.metrics().await.sum("process_max_fds", &[]);
+    assert_eq!(most, limit.maximum.unwrap() as f64);
 }

@@ -347,6 +347,34 @@ mod time {
         assert_eq!(writer.count(), 1);
     }
 
+    /// Also of a request whose body nobody has asked for yet, whole or not.
+    #[tokio::test]
+    async fn of_a_request_bounds_the_wait_for_a_connection() {
+        let nowhere = Upstream::unreachable();
+        let lines = format!(
+            "services.writer.endpoints = [{:?}]\nproxy.request_timeout = \"300ms\"\n\
+             proxy.connect_timeout = \"1m\"\nproxy.idle_timeout = \"1m\"\n\
+             policy.routing.config.routes = [{{ path_prefix = \"/\", service = \"writer\" }}]",
+            nowhere.url()
+        );
+        let gateway = Gateway::start(lines).await;
+        for body in [
+            "Content-Length: 0\r\n\r\n",
+            "Content-Length: 4\r\n\r\nbody",
+            "Content-Length: 4\r\n\r\nbo",
+        ] {
+            let begun = Instant::now();
+            let mut client = gateway.connect().await;
+            client.send(format!("POST /x HTTP/1.1\r\nHost: a\r\n{body}")).await;
+            assert_eq!(client.reply().await.problem(504), "writer service timeout", "{body}");
+            let took = begun.elapsed();
+            assert!(
+                took >= Duration::from_millis(300) && took < Duration::from_secs(5),
+                "{took:?}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn that_is_too_short_for_the_delay_ends_at_once_with_what_there_is() {
         let writer = Upstream::answering([Answer::status(503)]).await;
