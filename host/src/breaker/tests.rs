@@ -326,10 +326,16 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => any::<prop::sample::Index>().prop_map(Op::Drop),
         2 => (0..150u64).prop_map(Op::Advance),
     ];
-    prop::collection::vec(op, 0..200)
+    prop::collection::vec(op, EVENTS)
 }
 
+/// Together a million events.
+const EVENTS: usize = 200;
+const CASES: u32 = 5_000;
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
     #[test]
     fn behaves_as_the_model_does(
         failure_threshold in 1..5u32,

@@ -282,10 +282,16 @@ mod tests {
             4 => Just(Op::Withdraw),
             1 => (0..3_000u64).prop_map(Op::Advance),
         ];
-        prop::collection::vec(op, 0..400)
+        prop::collection::vec(op, EVENTS)
     }
 
+    /// Together a million events.
+    const EVENTS: usize = 400;
+    const CASES: u32 = 2_500;
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(CASES))]
+
         #[test]
         fn behaves_as_a_plain_bucket_and_keeps_the_bound(
             per_mille in 0..1_500u32,

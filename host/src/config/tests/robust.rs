@@ -92,7 +92,12 @@ fn never_panics(text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Of each kind: together 40,000 files and pointers.
+const CASES: u32 = 10_000;
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
     #[test]
     fn arbitrary_text(text in any::<String>()) {
         never_panics(&text)?;

@@ -304,8 +304,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, EVENTS)
 }
 
+/// Together a million events.
 const EVENTS: usize = 400;
-const CASES: u32 = 1_000;
+const CASES: u32 = 2_500;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(CASES))]
