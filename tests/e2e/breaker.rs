@@ -131,6 +131,60 @@ mod opens {
         assert_eq!(circuit(&gateway).await, "closed");
     }
 
+    /// It stalls, is framed badly, or is larger than allowed.
+    #[tokio::test]
+    async fn not_for_what_is_wrong_with_a_clients_body() {
+        let writer = Upstream::start().await;
+        let lines = "breaker.failure_threshold = 1\nbreaker.timeout_floor = \"0s\"\n\
+                     proxy.idle_timeout = \"200ms\"\nlimits.body_bytes = \"1KiB\"";
+        let gateway = Gateway::before([&writer], lines).await;
+        let large = format!("500\r\n{}\r\n", "x".repeat(0x500));
+        for (chunks, status) in [("4\r\nhalf", 408), ("4\r\nhalf\r\nx\r\n", 400), (&large, 413)] {
+            let mut client = gateway.connect().await;
+            client.send("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            client.send(chunks).await;
+            client.reply().await.problem(status);
+            assert_eq!(circuit(&gateway).await, "closed", "after {status}");
+        }
+    }
+
+    /// As long as it is not shorter than the floor.
+    #[tokio::test]
+    async fn for_a_service_that_takes_nothing_of_a_body() {
+        for (floor, opens) in [("100ms", true), ("1m", false)] {
+            let writer = Upstream::answering([Answer::hang().before_body()]).await;
+            let lines = format!(
+                "breaker.failure_threshold = 1\nproxy.idle_timeout = \"300ms\"\n\
+                 breaker.timeout_floor = {floor:?}"
+            );
+            let gateway = Gateway::before([&writer], lines).await;
+            let mut client = gateway.connect().await;
+            client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n").await;
+            let sending = tokio::spawn(async move {
+                let piece = [b'x'; 1 << 16];
+                while client.wire.send(&piece).await.is_ok() {}
+            });
+            let line = gateway.access_line(|line| line["path"] == "/x").await;
+            assert_eq!((&line["status"], &line["why"]), (&504.into(), &"body_stalled".into()));
+            assert_eq!(circuit(&gateway).await == "open", opens, "floor {floor}");
+            sending.abort();
+        }
+    }
+
+    /// The head is what counts: the service has answered.
+    #[tokio::test]
+    async fn not_for_a_response_that_breaks_off_behind_its_head() {
+        let broken = Answer::bytes("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").then_close();
+        let writer = Upstream::answering([broken]).await;
+        let gateway = Gateway::before([&writer], "breaker.failure_threshold = 1").await;
+        let mut client = gateway.connect().await;
+        client.begin(&Request::get("/x")).await;
+        let head = client.head().await;
+        assert!(client.rest(head.response_framing("GET")).await.1.is_err());
+        gateway.access_line(|line| line["why"] == "upstream_lost").await;
+        assert_eq!(circuit(&gateway).await, "closed");
+    }
+
     #[tokio::test]
     async fn for_failed_checks_as_well() {
         let writer = Upstream::start().await;

@@ -5,6 +5,7 @@ use orchestrator_tests::{
     Answer, Client, Gateway, Request, Upstream, component, eventually, service, toml_path,
 };
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 /// The line of the one request, once nothing of it is left.
 async fn line_of_the_departed(gateway: &Gateway, writer: &Upstream) -> Value {
@@ -108,6 +109,19 @@ async fn before_the_next_attempt() {
     is_gone(&line, 1);
     assert_eq!(line["tried"][0]["outcome"], 503);
     assert_eq!(writer.count(), 1);
+}
+
+/// Whoever ends its half of the connection is not told apart from whoever is gone.
+#[tokio::test]
+async fn by_ending_its_half_of_the_connection() {
+    let writer = Upstream::answering([Answer::hang()]).await;
+    let gateway = Gateway::before([&writer], ONE_FAULT_OPENS).await;
+    let mut client = gateway.connect().await;
+    client.begin(&Request::get("/x")).await;
+    writer.received(|_| true).await;
+    client.wire.stream.shutdown().await.unwrap();
+    is_gone(&line_of_the_departed(&gateway, &writer).await, 1);
+    client.ended().await;
 }
 
 #[tokio::test]

@@ -63,9 +63,16 @@ async fn a_service_that_asks_late_is_still_heard() {
 async fn the_gateways_own_answers_need_no_body() {
     let writer = Upstream::down();
     let gateway = Gateway::before([&writer], "policy.retry.config.attempts = 1").await;
-    let mut client = gateway.connect().await;
-    client.send(ANNOUNCED).await;
-    assert_eq!(client.head().await.status(), 503);
+    let unrouted = "POST /health/status/nobody HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\
+                    Content-Length: 4\r\n\r\n";
+    for (request, status) in [(ANNOUNCED, 503), (unrouted, 405)] {
+        let mut client = gateway.connect().await;
+        client.send(request).await;
+        let reply = client.reply().await;
+        reply.problem(status);
+        assert_eq!(reply.header("connection").as_deref(), Some("close"));
+        client.ended().await;
+    }
 }
 
 #[tokio::test]

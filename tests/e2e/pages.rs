@@ -344,6 +344,64 @@ mod status {
         assert_eq!(gateway.get("/health/status").await.json()["overall"], "degraded");
     }
 
+    /// Checks and traffic agree in one state, and it is said which of them made it so.
+    #[tokio::test]
+    async fn tells_who_decided_and_why() {
+        let three = Three::start().await;
+        let lines = "breaker.failure_threshold = 1\npolicy.retry.config.attempts = 1\n\
+                     services.writer.breaker = { open_for = \"300ms\", success_threshold = 2 }";
+        three.research.answer_checks([Answer::status(500)]);
+        let gateway = three.gateway(lines).await;
+        let told = |status: &Value| {
+            let of = |key: &str| status[key].as_str().unwrap().to_owned();
+            (of("status"), of("decided_by"), of("reason"))
+        };
+        let by = |status: &str, by: &str, why: &str| (status.into(), by.into(), why.into());
+        let research = gateway.status_of("research", |it| it["status"] == "unhealthy").await;
+        let error = "circuit open: answered 500 Internal Server Error";
+        assert_eq!(told(&research), by("unhealthy", "checks", error));
+        assert_eq!(research["error"], error);
+
+        gateway.status_of("writer", |it| it["status"] == "healthy").await;
+        three.writer.answer([Answer::status(503), Answer::ok("")]);
+        gateway.get("/x").await;
+        let writer = gateway.get("/health/status/writer").await.json();
+        let error = "circuit open: answered 503 Service Unavailable";
+        assert_eq!(told(&writer), by("unhealthy", "traffic", error));
+        // Its last check passed, and is not what counts.
+        assert_eq!((&writer["consecutive_failures"], &writer["error"]), (&json!(0), &json!(error)));
+
+        let writer = gateway.status_of("writer", |it| it["circuit_state"] == "half_open").await;
+        let trial = "circuit half-open, on trial after: answered 503 Service Unavailable";
+        assert_eq!(told(&writer), by("degraded", "traffic", trial));
+        for _ in 0..2 {
+            assert_eq!(gateway.get("/x").await.status(), 200);
+        }
+        let writer = gateway.get("/health/status/writer").await.json();
+        assert_eq!(told(&writer), by("healthy", "checks", "the last check passed"));
+    }
+
+    #[tokio::test]
+    async fn is_healthy_where_traffic_closed_the_circuit_that_checks_had_opened() {
+        let writer = Upstream::start().await;
+        writer.answer_checks([Answer::status(500)]);
+        let lines =
+            "breaker = { failure_threshold = 1, open_for = \"300ms\", success_threshold = 1 }";
+        let gateway = Gateway::before([&writer], lines).await;
+        gateway.status_of("writer", |it| it["decided_by"] == "checks").await;
+        eventually("traffic to be let through", async || {
+            (gateway.get("/x").await.status() == 200).then_some(())
+        })
+        .await;
+        let status = gateway.get("/health/status/writer").await.json();
+        assert_eq!(
+            (&status["status"], &status["decided_by"]),
+            (&json!("healthy"), &json!("traffic"))
+        );
+        assert_eq!(status["reason"], "the circuit closed after a check had failed");
+        assert_eq!(status["error"], Value::Null);
+    }
+
     #[tokio::test]
     async fn consecutive_failures_count_failed_checks_and_one_success_ends_the_count() {
         let three = Three::start().await;
@@ -416,6 +474,25 @@ mod status {
                 assert!(endpoint.get(key).is_some(), "{key} is missing in {endpoint}");
             }
         }
+    }
+
+    /// Too few circuits are closed: open ones are passed over, and the page says so.
+    #[tokio::test]
+    async fn of_several_endpoints_says_when_open_circuits_do_not_count() {
+        let (one, two) = (Upstream::start().await, Upstream::start().await);
+        for upstream in [&one, &two] {
+            upstream.answer_checks([Answer::status(500)]);
+        }
+        let lines = "breaker.failure_threshold = 1";
+        let gateway = Gateway::before([&one, &two], lines).await;
+        let writer = gateway.status_of("writer", |writer| writer["panic"] == true).await;
+        assert_eq!(
+            (&writer["status"], &writer["circuit_state"]),
+            (&json!("unhealthy"), &json!("open"))
+        );
+        assert_eq!(gateway.get("/x").await.text(), "hello", "and it is tried all the same");
+        let fine = Gateway::before([&one, &two], "").await;
+        assert_eq!(fine.get("/health/status/writer").await.json()["panic"], false);
     }
 
     #[tokio::test]

@@ -231,6 +231,21 @@ mod forwards {
     }
 
     #[tokio::test]
+    async fn but_no_longer_than_the_gateway_allows() {
+        let silent = Upstream::answering([Answer::hang()]).await;
+        let gateway = Gateway::start(format!(
+            "{}\nproxy.request_timeout = \"200ms\"\n[policy.routing.config]\nroutes = [
+                {{ path_prefix = \"/\", service = \"writer\", timeout = \"10m\", attempt_timeout = \"10m\" }},
+            ]",
+            service("writer", [&silent]),
+        ))
+        .await;
+        let reply = gateway.get("/x").await;
+        reply.problem(504);
+        assert_eq!(gateway.access_of(&reply).await["why"], "request_timeout");
+    }
+
+    #[tokio::test]
     async fn with_headers_set_and_removed_in_both_directions() {
         let answer = Answer::new(200, &[("X-Powered-By", "magic"), ("X-Kept", "1")], "hello");
         let writer = Upstream::answering([answer]).await;

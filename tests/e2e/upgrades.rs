@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream};
+use tokio::io::AsyncWriteExt;
 
 fn upgrade_to(protocol: &str) -> Request {
     Request::get("/chat").header("Connection", "keep-alive, Upgrade").header("Upgrade", protocol)
@@ -72,6 +73,27 @@ mod agreed {
         client.head().await;
         assert_eq!(client.wire.exactly(3).await.unwrap(), b"bye");
         client.ended().await;
+    }
+
+    #[tokio::test]
+    async fn end_in_each_direction_for_itself() {
+        let gate = Gate::new();
+        let late = Answer::bytes(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n",
+        )
+        .then_wait(&gate)
+        .then_echo();
+        let writer = Upstream::answering([late]).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = tunnel(&gateway).await;
+        client.send("the last word").await;
+        client.wire.stream.shutdown().await.unwrap();
+        // A client of HTTP that ends its half has left, and would be gone by now.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        gate.open();
+        assert_eq!(client.wire.exactly(13).await.unwrap(), b"the last word");
+        client.ended().await;
+        gateway.access_line(|line| line["why"] == "done" && line["bytes_out"] == 13).await;
     }
 
     #[tokio::test]

@@ -125,7 +125,13 @@ impl Answer {
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
         );
-        Self::bytes(head).then(Step::Echo)
+        Self::bytes(head).then_echo()
+    }
+
+    /// Then all that it gets, until that ends.
+    #[must_use]
+    pub fn then_echo(self) -> Self {
+        self.then(Step::Echo)
     }
 
     fn then(mut self, step: Step) -> Self {
