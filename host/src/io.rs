@@ -4,22 +4,26 @@
 //! the exchange, which learns from it whether a request was sent at all, and by the worker, which
 //! learns why a connection ended.
 
+mod meter;
 mod pace;
 mod timer;
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BufMut;
 use futures_util::FutureExt;
 use rustix::ioctl::{Getter, ioctl};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use meter::Phase;
+pub(crate) use meter::{Cut, Meter};
 pub(crate) use pace::Sending;
 use pace::{Reader, Reading};
 pub(crate) use timer::{ConnectionTimer, LazyTimer};
@@ -37,123 +41,22 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// While hyper does not read from a client, it is looked so often whether the client is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Bytes for a client that the kernel may hold unsent. Without a bound it takes megabytes for a reader
+/// that has long stopped, and its buffers say nothing about it.
+const UNSENT_MAX: u32 = 32 << 10;
+
+/// Beyond so many bytes a service's response is read in pieces of [`PIECE`] …
+const WHOLE_MAX: u64 = 8 << 10;
+
+/// … in bytes: a reader that stalls early, as those do who mean harm, costs little. …
+const PIECE: usize = 4 << 10;
+
+/// … Beyond so many the pieces may be a part of what came so far: the reader goes on.
+const PIECES_MAX: u64 = 96 << 10;
+const PIECE_PART: u64 = 4;
+
 /// Pieces that are copied together, rather than handed to the kernel one by one, in bytes.
 const GATHERED_MAX: usize = 1024;
-
-/// What a client's connection is waiting for, and so how long it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// For the first byte of a request.
-    Idle,
-    /// For the rest of a request's head.
-    Head,
-    /// For nothing that this file limits: an exchange is under way.
-    Busy,
-    /// For nothing that this file knows of: another protocol is spoken, in which either side may end
-    /// before the other.
-    Tunnel,
-}
-
-/// Why a connection was ended from this side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// No request within `keep_alive_timeout`.
-    KeepAlive,
-    /// A request's head took longer than `header_timeout`.
-    Header,
-    /// The peer took no byte for `idle_timeout`.
-    WriteStall,
-    /// The peer reads at less than `body_rate_min`.
-    SlowReader,
-}
-
-/// The counters of one socket.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    read: Cell<u64>,
-    written: Cell<u64>,
-    /// How much of `read` was there when the last exchange ended.
-    read_before: Cell<u64>,
-    phase: Cell<Phase>,
-    /// When the phase began; none while nobody had to know: most heads come in one piece.
-    since: Cell<Option<Instant>>,
-    cut: Cell<Option<Cut>>,
-    /// hyper's own `100 Continue` is to be swallowed: the service has not asked for the body.
-    withholds_continue: Cell<bool>,
-    /// The service has asked for the body: the client is to be told.
-    owes_continue: Cell<bool>,
-    /// The peer may still be sending what nobody will read.
-    unread: Cell<bool>,
-}
-
-impl Meter {
-    fn new(phase: Phase) -> Rc<Meter> {
-        Rc::new(Meter {
-            read: Cell::new(0),
-            written: Cell::new(0),
-            read_before: Cell::new(0),
-            phase: Cell::new(phase),
-            since: Cell::new(None),
-            cut: Cell::new(None),
-            withholds_continue: Cell::new(false),
-            owes_continue: Cell::new(false),
-            unread: Cell::new(false),
-        })
-    }
-
-    /// Bytes received since the connection began.
-    pub(crate) fn read(&self) -> u64 {
-        self.read.get()
-    }
-
-    /// Bytes received since the last exchange ended: all that there is of the next request's head,
-    /// but for what was sent ahead of its time.
-    pub(crate) fn head_read(&self) -> u64 {
-        self.read.get() - self.read_before.get()
-    }
-
-    /// Bytes written since the connection began.
-    pub(crate) fn written(&self) -> u64 {
-        self.written.get()
-    }
-
-    /// Why this side ended the connection, if it did.
-    pub(crate) fn cut(&self) -> Option<Cut> {
-        self.cut.get()
-    }
-
-    /// A request's head has arrived whole.
-    pub(crate) fn exchange_begins(&self) {
-        self.phase.set(Phase::Busy);
-        self.unread.set(false);
-    }
-
-    /// HTTP has ended on this connection, and the connection goes on.
-    pub(crate) fn tunnel_begins(&self) {
-        self.phase.set(Phase::Tunnel);
-    }
-
-    /// The response is out: the connection waits for the next request. `unread`: some of this one was
-    /// not read.
-    pub(crate) fn exchange_ends(&self, now: Instant, unread: bool) {
-        self.phase.set(Phase::Idle);
-        self.since.set(Some(now));
-        self.read_before.set(self.read.get());
-        self.unread.set(unread);
-        self.withholds_continue.set(false);
-        self.owes_continue.set(false);
-    }
-
-    /// The client waits for `100 Continue`, which only the service can grant.
-    pub(crate) fn withhold_continue(&self) {
-        self.withholds_continue.set(true);
-    }
-
-    /// The service has granted it. It goes out when hyper next flushes.
-    pub(crate) fn owe_continue(&self) {
-        self.owes_continue.set(true);
-    }
-}
 
 /// How long a client's connection may wait.
 #[derive(Debug, Clone, Copy)]
@@ -182,8 +85,10 @@ pub(crate) struct Socket {
     unwatched_since: Option<Instant>,
     /// The last read found nothing, so that the end of the connection wakes its task.
     awaits_bytes: bool,
-    /// The kernel takes no more bytes.
+    /// The kernel takes no more bytes, or still has some although all was written.
     reading: Option<Reading>,
+    /// The idle phase that began then has found the kernel's buffer empty.
+    taken_since: Option<Instant>,
     /// What of [`CONTINUE`] is still to be sent.
     continuing: &'static [u8],
     lingering: Option<Linger>,
@@ -199,6 +104,8 @@ struct Linger {
 impl Socket {
     /// A connection from a client.
     pub(crate) fn accepted(stream: TcpStream, patience: Patience) -> (Socket, Rc<Meter>) {
+        // Where the system has no such bound, readers that stop cost more memory, and no more.
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_MAX);
         Socket::new(stream, Some(patience))
     }
 
@@ -221,6 +128,7 @@ impl Socket {
             unwatched_since: None,
             awaits_bytes: false,
             reading: None,
+            taken_since: None,
             continuing: &[],
             lingering: None,
         };
@@ -252,6 +160,11 @@ impl Socket {
         };
         let since = self.meter.since.get().unwrap_or_else(Instant::now);
         self.meter.since.set(Some(since));
+        if cut == Cut::KeepAlive
+            && let Poll::Ready(error) = self.poll_taking(since, limit, patience, cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         ready!(self.read_timer.poll_until(since + limit, cx));
         self.meter.cut.set(Some(cut));
         match cut {
@@ -283,6 +196,66 @@ impl Socket {
         Ok(())
     }
 
+    /// The response is written, but the client may still have to take it from the kernel: a slow
+    /// reader is none the less slow for a response that fits into a buffer. Ready where it is cut.
+    fn poll_taking(
+        &mut self,
+        since: Instant,
+        keep_alive: Duration,
+        patience: Patience,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Error> {
+        while self.taken_since != Some(since) {
+            let due = match &self.reading {
+                Some(reading) => reading.due(patience.write_stall),
+                None => since + pace::WINDOW,
+            };
+            if due >= since + keep_alive || self.read_timer.poll_until(due, cx).is_pending() {
+                break;
+            }
+            match unacknowledged(&self.stream).unwrap_or_default() {
+                0 => {
+                    self.taken_since = Some(since);
+                    self.reading = None;
+                }
+                queued => {
+                    let reading = self.reading.get_or_insert_with(|| Reading::stops(since));
+                    if let Some(cut) = look(reading, &self.meter, queued, patience) {
+                        return Poll::Ready(self.shed(cut));
+                    }
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_read_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.meter.head_read();
+        let piece = if read < PIECES_MAX { PIECE } else { (read / PIECE_PART) as usize };
+        if self.patience.is_some() || read < WHOLE_MAX || buf.remaining() <= piece {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(&mut (&mut *buf).limit(piece)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(|_| ())),
+            }
+        }
+    }
+
+    /// Gives up a client that does not read. A reset, for else the kernel would go on trying to get
+    /// rid of what it holds.
+    fn shed(&self, cut: Cut) -> io::Error {
+        self.meter.cut.set(Some(cut));
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)); // Gone already.
+        io::ErrorKind::TimedOut.into()
+    }
+
     fn after_write(
         &mut self,
         written: Poll<io::Result<usize>>,
@@ -298,6 +271,7 @@ impl Socket {
             }
             Poll::Ready(result) => {
                 self.reading = None;
+                self.meter.congested.set(false);
                 if let Ok(count) = result {
                     self.meter.written.set(self.meter.written.get() + count as u64);
                 }
@@ -309,25 +283,17 @@ impl Socket {
 
     /// The kernel takes no more: is the peer reading?
     fn poll_reader(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(Patience { write_stall: idle, rate_min, .. }) = self.patience else {
-            return Poll::Pending;
-        };
+        self.meter.congested.set(true);
+        let Some(patience) = self.patience else { return Poll::Pending };
         let mut reading = self.reading.unwrap_or_else(|| Reading::stops(Instant::now()));
-        let cut = loop {
-            if self.write_timer.poll_until(reading.due(idle), cx).is_pending() {
-                self.reading = Some(reading);
-                return Poll::Pending;
-            }
+        while self.write_timer.poll_until(reading.due(patience.write_stall), cx).is_ready() {
             let queued = unacknowledged(&self.stream).unwrap_or_default();
-            let acknowledged = self.meter.written.get().saturating_sub(queued);
-            match reading.look(Instant::now(), acknowledged, idle, rate_min) {
-                Reader::FastEnough => {}
-                Reader::Slow => break Cut::SlowReader,
-                Reader::Stalled => break Cut::WriteStall,
+            if let Some(cut) = look(&mut reading, &self.meter, queued, patience) {
+                return Poll::Ready(Err(self.shed(cut)));
             }
-        };
-        self.meter.cut.set(Some(cut));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        }
+        self.reading = Some(reading);
+        Poll::Pending
     }
 
     /// Whether these are the bytes of hyper's own `100 Continue`, which the client must not see yet.
@@ -375,6 +341,16 @@ impl Socket {
     }
 }
 
+/// Looks at a reader for whom the kernel holds so many bytes: why it is to be cut, if it is.
+fn look(reading: &mut Reading, meter: &Meter, queued: u64, patience: Patience) -> Option<Cut> {
+    let acknowledged = meter.written.get().saturating_sub(queued);
+    match reading.look(Instant::now(), acknowledged, patience.write_stall, patience.rate_min) {
+        Reader::FastEnough => None,
+        Reader::Slow => Some(Cut::SlowReader),
+        Reader::Stalled => Some(Cut::WriteStall),
+    }
+}
+
 /// How many bytes the kernel has taken and the peer has not acknowledged.
 #[allow(unsafe_code, reason = "rustix has no safe function for this one request")]
 fn unacknowledged(stream: &TcpStream) -> io::Result<u64> {
@@ -396,7 +372,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
         let before = buf.filled().len();
-        let polled = Pin::new(&mut socket.stream).poll_read(cx, buf);
+        let polled = socket.poll_read_piece(cx, buf);
         socket.awaits_bytes = polled.is_pending();
         socket.unwatched_since = None;
         match polled {

@@ -377,7 +377,8 @@ impl Worker {
         if let Some(tunnel) = connection.tunnel.take() {
             let parts = http.into_parts();
             let idle = config.proxy.tunnel_idle_timeout;
-            upgrade::run(parts.io.into_inner(), parts.read_buf, tunnel, idle).await;
+            // Boxed: few connections come to this, and all would have room for it.
+            Box::pin(upgrade::run(parts.io.into_inner(), parts.read_buf, tunnel, idle)).await;
         }
         if let Some(cut) = meter.cut() {
             self.counters.limit(match cut {

@@ -196,6 +196,29 @@ mod too_slow {
         assert!(begun.elapsed() >= Duration::from_secs(11), "by `idle_timeout`");
         gateway.access_line(|line| line["why"] == "client_stalled").await;
     }
+
+    /// A response that fits into the kernel's buffers is written at once, and read never.
+    #[tokio::test]
+    async fn a_reader_is_cut_too_when_all_of_its_response_is_written() {
+        let writer = Upstream::answering([Answer::ok(vec![b'x'; 20_000])]).await;
+        let gateway = Gateway::before([&writer], "proxy.idle_timeout = \"500ms\"").await;
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1024).unwrap();
+        let stream = within("a connection", socket.connect(gateway.listen)).await.unwrap();
+        let mut client = Client { wire: orchestrator_tests::wire::Wire::new(stream) };
+        client.begin(&Request::get("/x")).await;
+        let line = gateway.access_line(|line| line["path"] == "/x").await;
+        assert_eq!(line["why"], "done", "all of it is written");
+        let begun = Instant::now();
+        let taken = [("limit", "proxy.idle_timeout"), ("effect", "client_took_nothing")];
+        let cut = async {
+            while gateway.metrics().await.sum("orchestrator_limit_hits_total", &taken) == 0.0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), cut).await.expect("it is cut");
+        assert!(begun.elapsed() >= Duration::from_secs(9), "after {:?}", begun.elapsed());
+    }
 }
 
 mod unwanted {

@@ -19,7 +19,7 @@ use crate::{Verdicts, figure};
 const OTHERS: u32 = 8;
 const OTHERS_PER_S: u32 = 400;
 
-/// What each connection may cost.
+/// What each connection may cost: that of a client, and that to the service, where one is made for it.
 const RESIDENT_MAX: u64 = 24 * 1024;
 
 /// Connections that slowhttptest makes in a second.
@@ -73,8 +73,9 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
 struct Seen {
     /// The most connections at once, but for those of the others.
     most: usize,
-    /// The most that one of them cost while all were there, in bytes.
+    /// The most that a connection cost while all were there, in bytes, and how many there were then.
     each: u64,
+    sockets: usize,
     /// From the moment that all were there to the moment that the last was gone.
     shed_after: Option<Duration>,
 }
@@ -93,7 +94,7 @@ async fn under(attack: &Attack, count: usize, verdicts: &mut Verdicts) {
     let others: Vec<_> =
         (0..OTHERS).map(|_| tokio::spawn(other(gateway.listen, stopped.clone()))).collect();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = gateway.resident();
+    let before = (gateway.resident(), gateway.sockets());
 
     let target = format!("http://{}/down?1048576", gateway.listen);
     let mut command = Command::new("slowhttptest");
@@ -117,7 +118,7 @@ async fn under(attack: &Attack, count: usize, verdicts: &mut Verdicts) {
         "all are held at once",
         format!("{} of {count}", seen.most),
     );
-    let said = format!("{:.1} KiB", seen.each as f64 / 1024.0);
+    let said = format!("{:.1} KiB for {}", seen.each as f64 / 1024.0, seen.sockets);
     verdicts.verdict(
         seen.each <= RESIDENT_MAX,
         "at most 24 KiB resident for each connection",
@@ -132,7 +133,7 @@ async fn under(attack: &Attack, count: usize, verdicts: &mut Verdicts) {
     verdicts.verdict(in_time, &criterion, said);
 }
 
-async fn watch_it(gateway: &Gateway, count: usize, before: u64) -> Seen {
+async fn watch_it(gateway: &Gateway, count: usize, before: (u64, usize)) -> Seen {
     let mut seen = Seen::default();
     let began = Instant::now();
     let mut all_there = None;
@@ -140,8 +141,11 @@ async fn watch_it(gateway: &Gateway, count: usize, before: u64) -> Seen {
         let held = connections(gateway).saturating_sub(OTHERS as usize);
         seen.most = seen.most.max(held);
         if held >= count {
-            let each = gateway.resident().saturating_sub(before) / held as u64;
-            seen.each = seen.each.max(each);
+            let sockets = gateway.sockets().saturating_sub(before.1).max(1);
+            let each = gateway.resident().saturating_sub(before.0) / sockets as u64;
+            if each > seen.each {
+                (seen.each, seen.sockets) = (each, sockets);
+            }
             all_there.get_or_insert_with(Instant::now);
         }
         if held == 0 && seen.most > 0 {

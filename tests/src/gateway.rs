@@ -177,6 +177,15 @@ impl Gateway {
         value.unwrap().trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// The sockets it has open: its clients', its services' and its own.
+    pub fn sockets(&self) -> usize {
+        let descriptors = format!("/proc/{}/fd", self.pid.as_raw_nonzero());
+        let links = std::fs::read_dir(descriptors).unwrap().flatten();
+        // One may be closed between the two looks.
+        let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// Halts it where it stands, with all its connections open, until [`go_on`](Self::go_on).
     pub fn halt(&self) {
         kill_process(self.pid, Signal::STOP).unwrap();

@@ -158,6 +158,10 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
+        // What hyper took now would only wait in its buffer. Its task wakes when the client reads on.
+        if body.record.as_ref().is_some_and(|record| record.congested()) {
+            return Poll::Pending;
+        }
         let polled = match &mut body.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(upstream) => upstream.poll_frame(cx),

@@ -206,6 +206,11 @@ impl Record {
         self.end.get_or_insert(end);
     }
 
+    /// Whether the client has to read before more of its response is of use.
+    pub(crate) fn congested(&self) -> bool {
+        self.connection.meter.congested()
+    }
+
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.connection.worker.counters
     }

@@ -159,6 +159,7 @@ impl Pool {
         endpoint: usize,
         reused: bool,
     ) -> Lease {
+        connection.meter.attempt_begins();
         let (read_before, written_before) = (connection.meter.read(), connection.meter.written());
         Lease {
             connection: Some(connection),
