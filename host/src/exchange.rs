@@ -3,6 +3,7 @@
 //! This is the only place that loops over attempts. What each step may come to is an enum; this
 //! file decides which step follows. It is called by hyper, from `worker.rs`.
 
+use std::pin::Pin;
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, Request, Response};
@@ -45,10 +46,14 @@ impl Exchange {
 
 /// Answers one request. Whatever happens, there is one response and one access-log line; when the
 /// client leaves first, hyper drops this future and the [`Record`] writes the line.
-pub(crate) async fn exchange(
+///
+/// The record begins now, not when the future is first polled: of a client that left at once, hyper
+/// knows before that. Boxed, since hyper moves the future into place, and its size is that of the whole
+/// exchange.
+pub(crate) fn exchange(
     connection: Rc<Connection>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
     let (head, incoming) = request.into_parts();
     let now = Instant::now();
     let snapshot = connection.worker.snapshot();
@@ -68,8 +73,10 @@ pub(crate) async fn exchange(
     };
     let mut record = Record::begin(&exchange, &head, now);
     let client = respond::Client::of(&head);
-    let outcome = decide(&exchange, head, &mut record).await;
-    respond::respond(&exchange, client, outcome, record)
+    Box::pin(async move {
+        let outcome = decide(&exchange, head, &mut record).await;
+        respond::respond(&exchange, client, outcome, record)
+    })
 }
 
 async fn decide(

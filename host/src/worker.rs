@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -358,8 +359,7 @@ impl Worker {
             let connection = serving.clone();
             // Now, not when the future is first polled: hyper looks for more bytes in between.
             connection.meter.exchange_begins();
-            // Boxed: hyper moves it into place, and its size is that of the whole exchange.
-            Box::pin(async move { Ok::<_, Infallible>(exchange(connection, request).await) })
+            exchange(connection, request).map(Ok::<_, Infallible>)
         });
         let mut http = http1::Builder::new()
             .max_buf_size(config.limits.header_bytes)

@@ -46,6 +46,26 @@ const ONE_FAULT_OPENS: &str = "breaker.failure_threshold = 1";
 const WAITING: &str = "policy.retry.config.delay = \"5m\"\nproxy.retry_delay_max = \"5m\"\n\
                        proxy.request_timeout = \"1h\"\nproxy.idle_timeout = \"1h\"";
 
+/// Request and end arrive at once, and some are noticed together.
+#[tokio::test]
+async fn before_its_request_was_read() {
+    const MANY: usize = 100;
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], ONE_FAULT_OPENS).await;
+    gateway.halt();
+    for _ in 0..MANY {
+        let mut client = gateway.connect().await;
+        client.begin(&Request::get("/x")).await;
+    }
+    gateway.go_on();
+    eventually("a line for each", async || (gateway.access.lines().len() == MANY).then_some(()))
+        .await;
+    for line in gateway.access.lines() {
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&line["status"], &line["why"]), (&json!(499), &json!("client_gone")), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn while_its_request_is_routed() {
     let writer = Upstream::start().await;
