@@ -50,16 +50,15 @@ impl fmt::Debug for HeaderValue {
 /// answer that names one is invalid; a policy with headers in its configuration refuses them there.
 pub fn belongs_to_gateway(name: &str) -> bool {
     // To a CGI-like service `x_forwarded_for` and `x-forwarded-for` are one.
-    let name = name.to_ascii_lowercase();
-    let dashed = name.replace('_', "-");
-    dashed.starts_with("x-forwarded")
-        || matches!(&*dashed, "forwarded" | "x-real-ip")
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    name.starts_with("x-forwarded")
         || matches!(
             &*name,
             "connection"
                 | "content-length"
                 | "date"
                 | "expect"
+                | "forwarded"
                 | "host"
                 | "keep-alive"
                 | "proxy-authenticate"
@@ -70,6 +69,7 @@ pub fn belongs_to_gateway(name: &str) -> bool {
                 | "transfer-encoding"
                 | "upgrade"
                 | "via"
+                | "x-real-ip"
                 | "x-request-id"
         )
 }
@@ -84,6 +84,16 @@ mod tests {
         assert_eq!(value.text(), None);
         assert_eq!(value.bytes(), b"caf\xe9");
         assert_eq!(format!("{value:?}"), r#"b"caf\xe9""#);
+    }
+
+    #[test]
+    fn an_underscore_makes_no_header_a_policys_own() {
+        for name in ["Transfer_Encoding", "x_request_id", "X_Real-Ip", "x-forwarded_for", "Host"] {
+            assert!(belongs_to_gateway(name), "{name}");
+        }
+        for name in ["x-own", "x_own", "hosts", "transfer"] {
+            assert!(!belongs_to_gateway(name), "{name}");
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ pub(super) fn read_path<'a>(table: &Table<'a>) -> Option<Path<'a>> {
     for segment in path.split('/').skip(1) {
         let Some(name) = name_in_braces(segment) else {
             check_literal(&node, segment)?;
+            check_spelling(&node, segment)?;
             segments.push(Segment::Literal(segment.to_owned()));
             continue;
         };
@@ -97,6 +98,7 @@ pub(super) fn read_rewrite(
     // A query is for a whole path only.
     let path_alone = if prefix { text } else { text.split('?').next().unwrap_or_default() };
     check_path(node, text, path_alone)?;
+    check_encoding(node, path_alone)?;
     // Where the route's own path is wrong, nothing is known of its segments.
     let path = path?;
     if prefix && !path.pattern.prefix {
@@ -147,6 +149,51 @@ fn check_literal(node: &Node<'_>, segment: &str) -> Option<()> {
         ),
     }
     None
+}
+
+/// Reports what the gateway takes for no path, be it a client's or a policy's.
+fn check_encoding(node: &Node<'_>, path: &str) -> Option<()> {
+    for (at, _) in path.match_indices('%') {
+        match encoded(&path[at..]) {
+            None => node.report_with(
+                "a `%` has no two hexadecimal digits behind it",
+                "write `%25` for the character itself",
+            ),
+            Some((code, 0..0x20 | 0x7f | b'\\')) => {
+                node.report(format!("`{code}` cannot stand in a path: the gateway refuses it"));
+            }
+            Some(_) => continue,
+        }
+        return None;
+    }
+    Some(())
+}
+
+/// Reports what no request's path has, for the gateway gives each path one spelling before a route is
+/// looked for.
+fn check_spelling(node: &Node<'_>, segment: &str) -> Option<()> {
+    check_encoding(node, segment)?;
+    for (code, byte) in segment.match_indices('%').filter_map(|(at, _)| encoded(&segment[at..])) {
+        let spelt = match char::from(byte) {
+            plain @ ('a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' | '~') => plain.into(),
+            _ => code.to_ascii_uppercase(),
+        };
+        if spelt != code {
+            node.report_with(
+                format!("no request comes here with `{code}`: the gateway spells it `{spelt}`"),
+                format!("write `{spelt}`"),
+            );
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// What a text begins with, if it is a byte that is percent-encoded: as it stands there, and decoded.
+fn encoded(text: &str) -> Option<(&str, u8)> {
+    let code = text.get(..3)?;
+    let digits = code.strip_prefix('%').filter(|it| it.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    Some((code, u8::from_str_radix(digits, 16).ok()?))
 }
 
 /// A text in which `{name}` stands for a segment of the route's path.

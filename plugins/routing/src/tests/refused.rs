@@ -76,6 +76,30 @@ fn names_hosts_and_paths() {
         (r#""path": "/a//b""#, "/path", "a path has no empty segment: `//`", None),
         (r#""path": "/a/../b""#, "/path", "a path has no segment `.` or `..`", None),
         (
+            r#""path": "/caf%c3%A9""#,
+            "/path",
+            "no request comes here with `%c3`: the gateway spells it `%C3`",
+            Some("write `%C3`"),
+        ),
+        (
+            r#""path_prefix": "/a/%7euser""#,
+            "/path_prefix",
+            "no request comes here with `%7e`: the gateway spells it `~`",
+            Some("write `~`"),
+        ),
+        (
+            r#""path": "/100%""#,
+            "/path",
+            "a `%` has no two hexadecimal digits behind it",
+            Some("write `%25` for the character itself"),
+        ),
+        (
+            r#""path": "/a%5Cb""#,
+            "/path",
+            "`%5C` cannot stand in a path: the gateway refuses it",
+            None,
+        ),
+        (
             r#""path": "/é""#,
             "/path",
             "'é' cannot stand in a path",
@@ -338,6 +362,18 @@ fn actions() {
             Some("the path has `{id}`"),
         ),
         (r#""service": "writer", "rewrite": "/a?{""#, "/rewrite", "a `{` has no `}`", None),
+        (
+            r#""service": "writer", "rewrite": "/a%b/c?d=%""#,
+            "/rewrite",
+            "a `%` has no two hexadecimal digits behind it",
+            Some("write `%25` for the character itself"),
+        ),
+        (
+            r#""service": "writer", "rewrite": "/a/%00""#,
+            "/rewrite",
+            "`%00` cannot stand in a path: the gateway refuses it",
+            None,
+        ),
         (
             r#""service": "writer", "rewrite": "/a?b c""#,
             "/rewrite",
