@@ -55,8 +55,8 @@ pub(crate) enum Failure {
     Connect(io::Error),
     #[error("connection lost: {0}")]
     Lost(hyper::Error),
-    /// 101, though the request that went out asked for no upgrade.
-    #[error("switched protocols unasked")]
+    /// 101, though the request that went out asked for no upgrade, or without saying to what.
+    #[error("switched protocols unasked, or did not say to which")]
     Switched,
     /// The service was given this time.
     #[error("no answer for {0:?}")]
@@ -320,7 +320,8 @@ pub(crate) async fn forward(
         let sending = lease.sender().try_send_request(upstream_request);
         let (failure, unsent) = match clock.bound(began, sending).await {
             Ok(Ok(response))
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrading =>
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS
+                    && !(upgrading && response.headers().contains_key(UPGRADE)) =>
             {
                 (Failure::Switched, false)
             }

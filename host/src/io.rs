@@ -143,7 +143,9 @@ impl Socket {
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(patience) = self.patience else { return Poll::Pending };
         let (limit, cut) = match self.meter.phase.get() {
-            Phase::Busy => {
+            Phase::Tunnel => return Poll::Pending,
+            // While the end of a response is not out, its reader's pace is what counts.
+            phase if phase == Phase::Busy || self.meter.congested() => {
                 // hyper may not read again when the exchange has ended: it was told that nothing is
                 // there. The timer then sees to it that the idle connection is looked at.
                 let interval = patience.keep_alive.min(patience.header);
@@ -151,12 +153,11 @@ impl Socket {
                 self.read_timer.keep_running(interval, anew, cx);
                 return Poll::Pending;
             }
-            Phase::Tunnel => return Poll::Pending,
-            Phase::Idle => (patience.keep_alive, Cut::KeepAlive),
             Phase::Head => {
                 self.timing_head = true;
                 (patience.header, Cut::Header)
             }
+            Phase::Idle | Phase::Busy => (patience.keep_alive, Cut::KeepAlive),
         };
         let since = self.meter.since.get().unwrap_or_else(Instant::now);
         self.meter.since.set(Some(since));
@@ -263,7 +264,11 @@ impl Socket {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Ready(Err(error)) if self.patience.is_none() && is_closed_by_peer(&error) => {
+            Poll::Ready(Err(error))
+                if self.patience.is_none()
+                    && self.meter.phase.get() == Phase::Busy
+                    && is_closed_by_peer(&error) =>
+            {
                 // A service may answer early and close while the request's body is on its way. hyper
                 // would report the failed write before it reads the answer that is waiting; so the
                 // bytes vanish here, uncounted, and what the read side finds decides.
@@ -271,7 +276,10 @@ impl Socket {
             }
             Poll::Ready(result) => {
                 self.reading = None;
-                self.meter.congested.set(false);
+                if self.meter.congested.replace(false) {
+                    // Until now the peer had no reason to send anything.
+                    self.meter.since.set(None);
+                }
                 if let Ok(count) = result {
                     self.meter.written.set(self.meter.written.get() + count as u64);
                 }
@@ -380,7 +388,7 @@ impl AsyncRead for Socket {
                 let count = buf.filled().len() - before;
                 let meter = &socket.meter;
                 meter.read.set(meter.read.get() + count as u64);
-                if count > 0 && meter.phase.get() == Phase::Idle {
+                if count > 0 && meter.phase.get() == Phase::Idle && !meter.unread.get() {
                     meter.phase.set(Phase::Head);
                     meter.since.set(None);
                 }

@@ -60,7 +60,6 @@ pub(crate) async fn run(client: Socket, early: Bytes, tunnel: Tunnel, idle: Dura
     counters.tunnel_opened();
     let end = match lease.upgraded().await {
         Some((service, sent)) => {
-            client.meter().tunnel_begins();
             let mut client = Side::new(client, early);
             let mut service = Side::new(service, sent);
             let (from_client, to_client) = (client.read_before(), client.meter.written());
@@ -103,6 +102,7 @@ struct Side {
 
 impl Side {
     fn new(socket: Socket, early: Bytes) -> Side {
+        socket.meter().tunnel_begins();
         Side { meter: socket.meter().clone(), early, socket }
     }
 

@@ -64,6 +64,22 @@ mod sent_again {
         assert_eq!(writer.requests()[1].body, b"firstother");
     }
 
+    /// While the next attempt is waited for, nobody reads what the client sends.
+    #[tokio::test]
+    async fn after_a_long_delay_that_is_not_held_against_the_client() {
+        let writer =
+            Upstream::answering([Answer::status(503).before_body(), Answer::ok("second")]).await;
+        // Longer than the ten seconds after which a client's pace is looked at.
+        let gateway = Gateway::before([&writer], "policy.retry.config.delay = \"11s\"").await;
+        let mut client = gateway.connect().await;
+        client.send("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfirst").await;
+        writer.received(|_| true).await;
+        client.send("other").await;
+        let head = tokio::time::timeout(Duration::from_secs(30), client.wire.head()).await;
+        assert_eq!(head.expect("an answer").unwrap().unwrap().status(), 200);
+        assert_eq!(writer.requests()[1].body, b"firstother");
+    }
+
     #[tokio::test]
     async fn to_no_other_endpoint_where_the_method_says_no() {
         let writer = Upstream::answering([Answer::close(), Answer::ok("second")]).await;
@@ -257,6 +273,40 @@ mod unwanted {
             client.send("x".repeat(3000)).await;
         }
         assert_eq!(client.call(Request::get("/known")).await.text(), "hello");
+    }
+
+    #[tokio::test]
+    async fn a_short_rest_is_not_taken_for_the_next_request() {
+        let writer = Upstream::with(|_| Answer::status(401).before_body()).await;
+        let lines = "limits.header_timeout = \"100ms\"\nlimits.keep_alive_timeout = \"5s\"";
+        let gateway = Gateway::before([&writer], lines).await;
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n").await;
+        assert_eq!(client.reply().await.status(), 401);
+        client.send("x".repeat(3000)).await;
+        // The clock of this test: another connection, whose head takes too long, three times.
+        for _ in 0..3 {
+            let mut dawdling = gateway.connect().await;
+            dawdling.send("GET /x HTTP/1.1\r\n").await;
+            dawdling.ended().await;
+        }
+        assert_eq!(client.call(Request::get("/x")).await.status(), 401, "it waits for the next");
+    }
+
+    #[tokio::test]
+    async fn a_long_rest_is_not_read_in_small_pieces_either() {
+        let writer = Upstream::with(|_| Answer::status(413).before_body()).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1099511627776\r\n\r\n").await;
+        assert_eq!(client.reply().await.status(), 413);
+        let (piece, mut sent) = (vec![b'x'; 8 << 10], 0);
+        while tokio::time::timeout(Duration::from_millis(2), client.wire.closed()).await.is_err() {
+            client.send(&piece).await;
+            sent += piece.len();
+        }
+        // It is 64 KiB, and what was on its way meanwhile; in a second it would be some 4 MiB.
+        assert!(sent < 1 << 20, "{sent} bytes");
     }
 
     #[tokio::test]

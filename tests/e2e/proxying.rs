@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::wire::Framing;
+use orchestrator_tests::wire::{Framing, Head};
 use orchestrator_tests::{Answer, Gate, Gateway, Request, Upstream, eventually};
 
 const MIB: u64 = 1024 * 1024;
@@ -559,6 +559,31 @@ mod ends {
             client.ended().await;
             let idle = idle_since.elapsed();
             assert!(idle < Duration::from_secs(2), "{idle:?} after {path:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_response_is_not_out_yet_is_not_idle() {
+        let flood = |head: &Head| {
+            let length = head.target().trim_start_matches('/');
+            Answer::bytes(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"))
+                .then_flood()
+        };
+        let writer = Upstream::with(flood).await;
+        let gateway = Gateway::before([&writer], r#"limits.keep_alive_timeout = "1s""#).await;
+        // Some of these end where the kernel takes no more, and a last piece waits in the gateway.
+        let mut clients = Vec::new();
+        for length in (40_000..700_000).step_by(4_000) {
+            let mut client = gateway.connect().await;
+            client.begin(&Request::get(&format!("/{length}"))).await;
+            clients.push(client);
+        }
+        // The clock of this test is another connection, which is closed for being idle.
+        for _ in 0..2 {
+            gateway.connect().await.ended().await;
+        }
+        for client in &mut clients {
+            client.reply().await; // Whole, or the test fails.
         }
     }
 

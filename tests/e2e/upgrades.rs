@@ -97,6 +97,18 @@ mod agreed {
     }
 
     #[tokio::test]
+    async fn end_when_the_service_is_gone_though_the_client_goes_on_sending() {
+        let leaving =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n";
+        let writer = Upstream::answering([Answer::bytes(leaving).then_close()]).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = tunnel(&gateway).await;
+        let sending = async { while client.wire.send(b"anybody?").await.is_ok() {} };
+        orchestrator_tests::within("the tunnel to end", sending).await;
+        gateway.access_line(|line| line["why"] == "tunnel_broken").await;
+    }
+
+    #[tokio::test]
     async fn do_not_count_as_idle_connections_nor_as_requests_that_take_too_long() {
         let writer = Upstream::answering([Answer::switch_to("chat/1")]).await;
         let lines = "proxy.request_timeout = \"200ms\"\nproxy.idle_timeout = \"200ms\"\n\
@@ -192,6 +204,16 @@ mod not_agreed {
         let gateway = Gateway::before([&writer], "").await;
         gateway.call(Request::get("/x").header("Upgrade", "chat/1")).await;
         assert!(!writer.request().head.has("upgrade"));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_does_not_say_to_what_it_switches_has_failed() {
+        let vague =
+            Answer::bytes("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\n");
+        let writer = Upstream::answering([vague, Answer::switch_to("chat/1")]).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = tunnel(&gateway).await;
+        echoes(&mut client, "after a retry").await;
     }
 
     /// Requests over such a connection would pass by the policies.

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::io::Sending;
+use crate::io::{Meter, Sending};
 
 /// A request's body that is given up is read on up to here, so that the client sees the response
 /// instead of a reset, and its connection can serve again.
@@ -139,6 +139,11 @@ impl RequestBody {
         self.whole_since.get().is_some()
     }
 
+    /// Whether an attempt has begun to read it and has not come to its end.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.touched() && !self.whole()
+    }
+
     /// Since when nobody waits for the client: the whole request is here, or none of its body was
     /// asked for. None while the body is on its way.
     pub(crate) fn time_runs_since(&self) -> Option<Instant> {
@@ -171,9 +176,11 @@ impl RequestBody {
         is_slow
     }
 
-    /// An attempt begins: what it waits for begins now.
+    /// An attempt begins: what it waits for begins now. While none was made, nobody read what the
+    /// client sent.
     pub(crate) fn attempt_begins(&self, now: Instant) {
         self.moved_at.set(now);
+        self.sending.take();
     }
 
     /// Has an attempt that failed early wait with the rest of the body until it is known whether the
@@ -210,26 +217,26 @@ impl RequestBody {
 
     /// Nobody wants the rest: takes it from the client for a while, so that the client sees its
     /// response and not a reset. If that finds the end, the connection can serve on.
-    pub(crate) fn discard(self: Rc<RequestBody>) {
+    pub(crate) fn discard(self: Rc<RequestBody>, client: Rc<Meter>) {
         self.supersede();
         self.kept.take();
         tokio::task::spawn_local(async move {
+            let mut bytes = 0;
             let rest = std::future::poll_fn(|cx| {
-                let mut bytes = 0;
                 while let Some(frame) =
                     ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx))
                 {
-                    bytes += frame
-                        .ok()
-                        .and_then(|frame| frame.into_data().ok())
-                        .map_or(0, |data| data.len() as u64);
-                    if bytes > UNWANTED_BYTES_MAX {
-                        break;
+                    let data = frame.as_ref().map(Frame::data_ref);
+                    bytes += data.ok().flatten().map_or(0, |data| data.len() as u64);
+                    if frame.is_err() || bytes > UNWANTED_BYTES_MAX {
+                        return Poll::Ready(false);
                     }
                 }
-                Poll::Ready(())
+                Poll::Ready(true)
             });
-            let _ = tokio::time::timeout(UNWANTED_TIME_MAX, rest).await; // Too much, or too late.
+            if let Ok(true) = tokio::time::timeout(UNWANTED_TIME_MAX, rest).await {
+                client.all_is_read();
+            }
         });
     }
 

@@ -123,6 +123,11 @@ impl Meter {
         self.owes_continue.set(false);
     }
 
+    /// What nobody wanted of the last request has been read: what comes now is the next one.
+    pub(crate) fn all_is_read(&self) {
+        self.unread.set(false);
+    }
+
     /// The client waits for `100 Continue`, which only the service can grant.
     pub(crate) fn withhold_continue(&self) {
         self.withholds_continue.set(true);

@@ -360,7 +360,7 @@ impl Drop for Record {
         self.connection.meter.exchange_ends(now, unread);
         // Where the client has left, nobody sends; where the worker ends, nobody reads.
         if unread && self.status != 0 && !worker.cutting.get() {
-            self.body.clone().discard();
+            self.body.clone().discard(self.connection.meter.clone());
         }
     }
 }
