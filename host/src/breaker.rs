@@ -231,6 +231,12 @@ impl Permit<'_> {
         self.transition
     }
 
+    /// Whether it holds the half-open slot, for which all others wait.
+    pub fn is_trial(&self) -> bool {
+        let state = self.breaker.state();
+        matches!(state, State::HalfOpen { term, probe_out: true, .. } if term == self.term)
+    }
+
     /// Tells the breaker what came of the attempt, and the caller whether that moved the circuit.
     /// What comes from before an earlier move of the circuit is ignored.
     pub fn settle(self, rules: &Rules, now_ms: u64, outcome: Outcome) -> Option<Transition> {

@@ -3,8 +3,9 @@
 //! This is the only place that loops over attempts. What each step may come to is an enum; this
 //! file decides which step follows. It is called by hyper, from `worker.rs`.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::admit::{Refused, admit};
 use crate::body::{RequestBody, ResponseBody, UploadLimits};
-use crate::breaker::Source;
+use crate::breaker::{Breaker, Permit, Source};
 use crate::expect::Expectation;
 use crate::forward::{Attempt, Clock, Ended, forward};
 use crate::headers::Caller;
@@ -24,6 +25,9 @@ use crate::telemetry::record::Record;
 use crate::upstream::set::EndpointSet;
 use crate::worker::{Connection, Snapshot, Worker};
 use crate::{headers, local, path};
+
+/// A request's body may hold the half-open slot of its endpoint for so long.
+const TRIAL_UPLOAD_MAX: Duration = Duration::from_secs(1);
 
 /// What the steps of one request have in common.
 #[derive(Debug)]
@@ -157,7 +161,7 @@ async fn attempts(
     let mut last: Option<Attempt> = None;
     loop {
         let random = exchange.worker().random();
-        let (endpoint, permit) = match admit(&exchange.snapshot, &target, &tried, random, now) {
+        let (endpoint, mut permit) = match admit(&exchange.snapshot, &target, &tried, random, now) {
             Ok(admitted) => admitted,
             Err(Refused { retry_in }) => {
                 exchange.body.release();
@@ -176,7 +180,9 @@ async fn attempts(
         record.attempt_begins(endpoint, now);
         tried.add(endpoint);
 
-        let attempt = forward(exchange, &request, &target, endpoint, &clock, now).await;
+        let attempt = forward(exchange, &request, &target, endpoint, &clock, now);
+        let breaker = &service.endpoints[endpoint].breaker;
+        let attempt = with_permit(attempt, &exchange.body, breaker, &mut permit).await;
         let ended = record.attempt_ended(&attempt);
         attempt.settle(exchange, target.service, endpoint, permit, ended);
         if !attempt.failed() {
@@ -205,6 +211,25 @@ async fn attempts(
             }
         }
     }
+}
+
+/// What the attempt comes to. Where it holds the half-open slot, everybody waits for it, and nobody shall
+/// wait for a client that takes its time with its body: its attempt goes on and counts for nothing.
+async fn with_permit<'a>(
+    attempt: impl Future<Output = Attempt>,
+    body: &RequestBody,
+    breaker: &'a Breaker,
+    permit: &mut Permit<'a>,
+) -> Attempt {
+    let mut attempt = pin!(attempt);
+    if permit.is_trial() {
+        match tokio::time::timeout(TRIAL_UPLOAD_MAX, attempt.as_mut()).await {
+            Ok(attempt) => return attempt,
+            Err(_) if body.is_on_its_way() => *permit = breaker.bypass(Source::Traffic),
+            Err(_) => {}
+        }
+    }
+    attempt.await
 }
 
 fn outcome_of(attempt: Attempt, target: Target) -> Outcome {

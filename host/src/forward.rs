@@ -138,18 +138,16 @@ impl Attempt {
         };
         let now = services.ms_at(ended.into_std());
         if let Some(change) = permit.settle(&its.rules, now, outcome) {
-            services.circuit_changed(service, endpoint, change, Source::Traffic, self.cause());
+            let cause = (outcome == breaker::Outcome::Fault).then(|| self.cause());
+            services.circuit_changed(service, endpoint, change, Source::Traffic, cause);
         }
     }
 
     /// What the endpoint did wrong, in words.
-    fn cause(&self) -> Option<String> {
+    fn cause(&self) -> String {
         match &self.ended {
-            Ended::Response(answer) => {
-                let status = answer.response.status();
-                (status.as_u16() >= 400).then(|| format!("answered {status}"))
-            }
-            Ended::Failed(failure) => Some(failure.to_string()),
+            Ended::Response(answer) => format!("answered {}", answer.response.status()),
+            Ended::Failed(failure) => failure.to_string(),
         }
     }
 

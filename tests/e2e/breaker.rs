@@ -463,6 +463,43 @@ mod half_open {
         assert_eq!(gateway.get("/x").await.text(), "well");
     }
 
+    /// What closes it is no failure, even where it is no success to the client.
+    #[tokio::test]
+    async fn that_closes_is_logged_without_the_cause_of_an_opening() {
+        let bad = Answer::status(503);
+        let writer =
+            Upstream::answering([bad.clone(), bad.clone(), bad, Answer::status(500)]).await;
+        let lines = format!("{SOON}\nbreaker.success_threshold = 1");
+        let gateway = Gateway::before([&writer], lines).await;
+        fail(&gateway, 3).await;
+        until_admitted(&gateway, &writer).await;
+        let line = gateway.log.line_with(&["circuit changed", "to=\"closed\""]).await;
+        assert!(line.contains("INFO") && !line.contains("cause"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn gives_its_place_back_when_the_client_takes_its_time() {
+        let bad = Answer::status(503);
+        let well = Answer::ok("well again");
+        let writer = Upstream::answering([bad.clone(), bad.clone(), bad, well]).await;
+        let lines = "breaker.success_threshold = 1\nlimits.body_rate_min = \"off\"";
+        let gateway = Gateway::before([&writer], format!("{SOON}\n{lines}")).await;
+        fail(&gateway, 3).await;
+        let mut uploads = Vec::new();
+        eventually("an upload to be the probe", async || {
+            let mut client = gateway.connect().await;
+            client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf").await;
+            uploads.push(client);
+            (writer.count() > 3).then_some(())
+        })
+        .await;
+        eventually("the place to be free", async || {
+            (gateway.get("/x").await.text() == "well again").then_some(())
+        })
+        .await;
+        assert_eq!(circuit(&gateway).await, "closed");
+    }
+
     #[tokio::test]
     async fn gives_its_place_back_when_the_client_leaves() {
         let bad = Answer::status(503);
