@@ -150,7 +150,7 @@ async fn serve(startup: Startup) -> io::Result<()> {
         }
     };
     let worker = Rc::new(Worker {
-        pool: Pool::new(snapshot.services.clone()),
+        pool: Pool::new(snapshot.services.clone(), snapshot.config.limits.clone()),
         snapshot,
         counters: startup.counters,
         random: RefCell::new(fastrand::Rng::new()),

@@ -192,12 +192,19 @@ mod of_services {
 
     #[tokio::test]
     async fn the_head_of_a_response() {
-        let fields: String = (0..200).map(|index| format!("X-{index}: x\r\n")).collect();
-        let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n");
-        let writer = Upstream::answering([Answer::bytes(answer)]).await;
-        let gateway = Gateway::before([&writer], ONCE).await;
-        assert_eq!(gateway.get("/x").await.status(), 503);
-        bites(&gateway, "limits.header_bytes", "response_refused", 1.0).await;
+        let many: String = (0..200).map(|index| format!("X-{index}: x\r\n")).collect();
+        let large = format!("X-Large: {}\r\n", "x".repeat(200_000));
+        for (fields, more) in
+            [(many, "limits.header_count = 300"), (large, "limits.header_bytes = \"256KiB\"")]
+        {
+            let answer = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n");
+            let writer = Upstream::answering([Answer::bytes(answer)]).await;
+            let gateway = Gateway::before([&writer], ONCE).await;
+            assert_eq!(gateway.get("/x").await.status(), 503, "{more}");
+            bites(&gateway, "limits.header_bytes", "response_refused", 1.0).await;
+            let gateway = Gateway::before([&writer], format!("{ONCE}\n{more}")).await;
+            assert_eq!(gateway.get("/x").await.status(), 200, "{more}");
+        }
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{LocalServices, Service};
 use crate::body::AttemptBody;
+use crate::config::Limits;
 use crate::io::{Meter, Socket};
 
 /// Idle connections that a worker keeps for one endpoint.
@@ -35,13 +36,15 @@ const READY_TIME_MAX: Duration = Duration::from_secs(1);
 /// Before the next address of a name is tried beside the first (RFC 8305 section 5).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Bytes that a response's head may have.
-const RESPONSE_HEAD_BYTES_MAX: usize = 256 << 10;
+/// The fields that hyper takes in a response's head unless it is told a number.
+const HYPER_HEADERS_MAX: usize = 100;
 
 /// One worker's idle connections, by service and endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
     services: LocalServices,
+    /// What the head of a response may have; in bytes about, for hyper counts those of its buffer.
+    limits: Limits,
     /// The services' `moves` when idle connections were looked through the last time.
     moves: Cell<u64>,
     idle: RefCell<Vec<Vec<VecDeque<Idle>>>>,
@@ -69,11 +72,11 @@ struct Connection {
 pub(crate) type Upgraded = (Socket, Bytes);
 
 impl Pool {
-    pub(crate) fn new(services: LocalServices) -> Rc<Pool> {
+    pub(crate) fn new(services: LocalServices, limits: Limits) -> Rc<Pool> {
         let none_of = |it: &Service| it.endpoints.iter().map(|_| VecDeque::new()).collect();
         let idle = RefCell::new(services.all.iter().map(none_of).collect());
         let moves = Cell::new(services.moves.load(Relaxed));
-        Rc::new(Pool { services, moves, idle })
+        Rc::new(Pool { services, limits, moves, idle })
     }
 
     /// Where addresses changed since the last look, closes the idle connections to those that are
@@ -131,11 +134,14 @@ impl Pool {
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let (socket, meter) = Socket::connected(stream);
-        let (sender, mut connection) = http1::Builder::new()
-            .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(socket))
-            .await
-            .map_err(io::Error::other)?;
+        let mut http = http1::Builder::new();
+        http.max_buf_size(self.limits.header_bytes);
+        // hyper has room for its own default on the stack, and allocates for any number that it is told.
+        if self.limits.header_count != HYPER_HEADERS_MAX {
+            http.max_headers(self.limits.header_count);
+        }
+        let (sender, mut connection) =
+            http.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
         let upgrading = Rc::new(Cell::new(false));
         let (hand_over, upgraded) = oneshot::channel();
         let will_upgrade = upgrading.clone();
