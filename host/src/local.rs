@@ -162,7 +162,11 @@ fn overall(healths: impl Iterator<Item = Health>) -> &'static str {
 fn service_status(snapshot: &Snapshot, service: &Service) -> Value {
     let now = snapshot.services.now_ms();
     let one = |endpoint: &Endpoint| View::of(endpoint, endpoint.circuit(&service.rules, now));
-    let views: Vec<View> = service.endpoints_now().map(one).collect();
+    let mut views: Vec<View> = service.endpoints_now().map(one).collect();
+    // Where an address takes another one's place just now, neither may be seen.
+    if views.is_empty() {
+        views.push(one(&service.endpoints[0]));
+    }
     let mut combined = View::combined(&views, service.health(now), service.circuit(now));
     combined.url.clone_from(&service.endpoints[0].config.url);
     let mut value = Map::new();

@@ -161,7 +161,8 @@ impl Service {
         }
     }
 
-    /// The places where there is an endpoint now. At least one, and for each name.
+    /// The places where there is an endpoint now. At least one, and for each name; but while they
+    /// change, which takes several words, a reader may see fewer, or none.
     pub fn present(&self) -> EndpointSet {
         EndpointSet::of_words(|word| self.present[word].load(Relaxed))
     }
@@ -175,6 +176,11 @@ impl Service {
     fn places_of(&self, name: usize) -> Range<usize> {
         let each = self.endpoints.len() / self.config.endpoints.len();
         name * each..(name + 1) * each
+    }
+
+    /// The number in the configuration of the name whose place this is.
+    pub(crate) fn name_at(&self, place: usize) -> usize {
+        place / (self.endpoints.len() / self.config.endpoints.len())
     }
 
     /// Takes over what a name was resolved to, which is at least one address. Whether anything

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::*;
 use crate::breaker::{Outcome, Source};
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::upstream::{Check, Checks, Services};
 
 /// The built-in configuration: `writer`, `research` and `backend`, an endpoint each.
@@ -57,6 +57,33 @@ fn an_attempt() -> Attempted {
         why: Why::Done,
         took: Duration::from_millis(6),
     }
+}
+
+/// A scraper refuses a page on which two samples have the same name and labels.
+#[test]
+fn the_addresses_of_one_name_are_one_endpoint_of_the_attempts() {
+    let config = "[services.a]\nendpoints = ['http://pods:80', 'http://more:81']\nresolve = 'all'\n\
+                  [policy.routing]\nconfig.routes = [{ path_prefix = '/', service = 'a' }]";
+    let origin = Origin { name: "gateway.toml".to_owned(), folder: "".into() };
+    let (config, _) = Config::parse(config, origin).expect("a configuration");
+    let services = Services::new(&config);
+    let more = services.all[0].endpoints.len() / 2;
+    let worker = Counters::new(1);
+    for endpoint in [0, 1, more, more + 1, more + 2] {
+        worker.attempted(&Attempted { endpoint, ..an_attempt() });
+    }
+    let page = metrics(&services, &[worker]).page(Format::OpenMetrics);
+    let counts: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("http_client_request_duration_seconds_count"))
+        .map(|line| line.split_once("server_address=").expect("a label").1)
+        .collect();
+    let of = |host, port, count| {
+        format!(
+            "\"{host}\",server_port=\"{port}\",service=\"a\",endpoint=\"http://{host}:{port}\"}} {count}"
+        )
+    };
+    assert_eq!(counts, [of("pods", 80, 2), of("more", 81, 3)]);
 }
 
 #[test]

@@ -124,12 +124,14 @@ fn attempts(of: &Metrics) -> Vec<Sample<Distribution>> {
         |worker| &worker.attempts,
         |_, packed| {
             let ClientKey { service, endpoint, method, status, why } = ClientKey::unpack(packed);
-            (service, endpoint, method.word(), status, why.word())
+            // A place may have had another address when this was counted: what stays is the name.
+            let name = of.services.all[service].name_at(endpoint);
+            (service, name, method.word(), status, why.word())
         },
     );
-    sums.samples(|&(service, endpoint, method, status, why)| {
+    sums.samples(|&(service, name, method, status, why)| {
         let service = &of.services.all[service];
-        let endpoint = &service.endpoints[endpoint].config;
+        let endpoint = &service.config.endpoints[name];
         let mut all = labels(&[("http_request_method", method)]);
         all.extend(outcome(status, why));
         all.extend(labels(&[
