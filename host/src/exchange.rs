@@ -222,7 +222,7 @@ async fn with_permit<'a>(
     permit: &mut Permit<'a>,
 ) -> Attempt {
     let mut attempt = pin!(attempt);
-    if permit.is_trial() {
+    while permit.is_trial() {
         match tokio::time::timeout(TRIAL_UPLOAD_MAX, attempt.as_mut()).await {
             Ok(attempt) => return attempt,
             Err(_) if body.is_on_its_way() => *permit = breaker.bypass(Source::Traffic),
