@@ -213,7 +213,7 @@ pub struct Limits {
     /// A rate or `off`. Default: `240B/s`. Limits: `1B/s` to `1GiB/s`.
     #[serde(serialize_with = "show::rate_or_off")]
     pub body_rate_min: Option<u64>,
-    /// A request's body: more is answered 413.
+    /// A request's body: more is answered 413. A route may have a lower limit, not a higher one.
     ///
     /// A size or `off`. Default: `off`. Limits: `0B` to `1TiB`.
     #[serde(serialize_with = "show::size_or_off")]

@@ -93,12 +93,13 @@ fn check(snapshot: &Snapshot, request: &RequestFacts, answer: Answer) -> Result<
             let config = &snapshot.services.all[service].config;
             let timeout = checked_ms(answer.timeout_ms, "timeout")?;
             let attempt_timeout = checked_ms(answer.attempt_timeout_ms, "attempt timeout")?;
+            let body_bytes_maxima = [answer.request_body_max, snapshot.config.limits.body_bytes];
             Ok(Routed::To(Target {
                 service,
                 path: checked_path(request, answer.path)?,
                 timeout: timeout.map_or(config.request_timeout, |t| t.min(config.request_timeout)),
                 attempt_timeout: attempt_timeout.or(config.attempt_timeout),
-                body_bytes_max: snapshot.config.limits.body_bytes.unwrap_or(u64::MAX),
+                body_bytes_max: body_bytes_maxima.into_iter().flatten().min().unwrap_or(u64::MAX),
                 affinity: match config.balance {
                     Balance::ConsistentHash => affinity_key(request, answer.affinity.as_deref()),
                     Balance::P2c | Balance::RoundRobin | Balance::Random => 0,

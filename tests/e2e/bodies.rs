@@ -200,6 +200,28 @@ mod too_slow {
         assert_eq!(gateway.metrics().await.sum("orchestrator_limit_hits_total", &slow), 1.0);
     }
 
+    /// The service has answered, and its answer depends on the rest of the request.
+    #[tokio::test]
+    async fn it_is_cut_also_when_the_response_has_begun() {
+        let answer = Answer::bytes("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx");
+        let writer = Upstream::answering([answer.before_body().then_hang()]).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut slow = dawdle(&gateway).await;
+        let begun = Instant::now();
+        assert_eq!(within("a head", slow.wire.head()).await.unwrap().unwrap().status(), 200);
+        // A byte a second: it does not stand still.
+        while gateway.access.lines().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is not cut");
+            slow.send("x").await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(9), "after {:?}", begun.elapsed());
+        let line = gateway.access_line(|line| line["path"] == "/x").await;
+        assert_eq!((&line["status"], &line["why"]), (&200.into(), &"client_slow".into()));
+        let slow = [("limit", "limits.body_rate_min"), ("effect", "client_sends_slowly")];
+        assert_eq!(gateway.metrics().await.sum("orchestrator_limit_hits_total", &slow), 1.0);
+    }
+
     #[tokio::test]
     async fn unless_that_is_off() {
         let writer = Upstream::start().await;

@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 use orchestrator_tests::{Client, Gateway, Reply, Request, eventually};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+/// Which ports are free is the same for all demos: each test has them to itself.
+static PORTS: Mutex<()> = Mutex::const_new(());
 
 /// The commands that it prints, without their expectations.
 fn commands(gateway: &Gateway) -> Vec<String> {
@@ -43,6 +47,7 @@ async fn run(commands: &[String], end: &str) -> Reply {
 
 #[tokio::test]
 async fn every_line_that_it_prints_does_what_it_says() {
+    let _alone = PORTS.lock().await;
     let mut demo = Gateway::demo().await;
     let commands = commands(&demo);
     assert_eq!(commands.len(), 9, "{commands:?}");
@@ -88,6 +93,7 @@ async fn every_line_that_it_prints_does_what_it_says() {
 
 #[tokio::test]
 async fn a_service_that_went_away_comes_back() {
+    let _alone = PORTS.lock().await;
     let demo = Gateway::demo().await;
     let down = Request::post("/api/writer/_stand-in/down?for=1s", "");
     assert_eq!(demo.call(down).await.status(), 200);
@@ -105,6 +111,7 @@ async fn a_service_that_went_away_comes_back() {
 
 #[tokio::test]
 async fn takes_other_ports_where_its_own_are_taken_and_says_so() {
+    let _alone = PORTS.lock().await;
     let first = Gateway::demo().await;
     let mut second = Gateway::demo().await;
     assert_ne!(first.listen, second.listen);

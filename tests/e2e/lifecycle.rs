@@ -142,7 +142,7 @@ async fn a_drain_serves_those_who_wait_to_be_accepted() {
         gateway.halt();
         gateway.terminate();
         let mut waiting = Vec::new();
-        for _ in 0..900 {
+        for _ in 0..100 {
             let mut client = gateway.connect().await;
             client.begin(&Request::get("/x")).await;
             waiting.push(client);
@@ -152,7 +152,7 @@ async fn a_drain_serves_those_who_wait_to_be_accepted() {
             assert_eq!(client.reply().await.text(), "hello");
         }
         assert_eq!(gateway.exit().await.code(), Some(0));
-        assert_eq!(writer.count(), 900);
+        assert_eq!(writer.count(), 100);
     }
 }
 

@@ -246,6 +246,38 @@ mod forwards {
     }
 
     #[tokio::test]
+    async fn with_a_body_as_large_as_the_route_and_the_gateway_allow() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::start(format!(
+            "{}\nlimits.body_bytes = \"2KiB\"\n[policy.routing.config]\nroutes = [
+                {{ path = \"/small\", service = \"writer\", body_bytes = \"1KiB\" }},
+                {{ path = \"/large\", service = \"writer\", body_bytes = \"1GiB\" }},
+                {{ path = \"/none\", service = \"writer\", body_bytes = \"0B\" }},
+            ]",
+            service("writer", [&writer]),
+        ))
+        .await;
+        for (path, bytes, status) in [
+            ("/small", 1024, 200),
+            ("/small", 1025, 413),
+            ("/large", 2048, 200),
+            ("/large", 2049, 413),
+            ("/none", 0, 200),
+            ("/none", 1, 413),
+        ] {
+            let reply = gateway.call(Request::post(path, vec![b'x'; bytes])).await;
+            assert_eq!(reply.status(), status, "{bytes} bytes to {path}");
+        }
+        // What does not say its size is found out on the way.
+        let mut client = gateway.connect().await;
+        client.send("POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        client.send(format!("401\r\n{}\r\n", "x".repeat(0x401))).await;
+        client.reply().await.problem(413);
+        let whole = writer.requests().iter().filter(|request| request.whole).count();
+        assert_eq!(whole, 3);
+    }
+
+    #[tokio::test]
     async fn with_headers_set_and_removed_in_both_directions() {
         let answer = Answer::new(200, &[("X-Powered-By", "magic"), ("X-Kept", "1")], "hello");
         let writer = Upstream::answering([answer]).await;

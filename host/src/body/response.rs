@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -51,6 +51,8 @@ pub(crate) enum BodyError {
     Lost(#[from] hyper::Error),
     #[error("the service sent nothing for too long")]
     Idle,
+    #[error("the client sends its request too slowly")]
+    ClientSlow,
 }
 
 impl ResponseBody {
@@ -137,13 +139,29 @@ impl Upstream {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                // A service that answers while it reads may wait for the request to go on.
-                let since = *self.waiting_since.get_or_insert_with(Instant::now);
-                let since = since.max(self.request.moved_at());
-                match self.timer.poll_until(since + self.idle_timeout, cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(BodyError::Idle))),
-                    Poll::Pending => Poll::Pending,
-                }
+                let why = ready!(self.poll_expired(cx));
+                Poll::Ready(Some(Err(why)))
+            }
+        }
+    }
+
+    /// Ready with the reason once the service has been waited for too long; or the client has, on which
+    /// a service that answers while it reads may depend.
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let request = &self.request;
+        if request.is_on_its_way() {
+            request.watch(cx);
+        }
+        loop {
+            let idle = since.max(request.moved_at()) + self.idle_timeout;
+            let deadline = request.pace_due().map_or(idle, |due| due.min(idle));
+            ready!(self.timer.poll_until(deadline, cx));
+            if deadline == idle {
+                return Poll::Ready(BodyError::Idle);
+            }
+            if request.too_slow(deadline) {
+                return Poll::Ready(BodyError::ClientSlow);
             }
         }
     }
@@ -178,6 +196,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Err(BodyError::Lost(_)))) => body.end(End::UpstreamLost),
             Poll::Ready(Some(Err(BodyError::Idle))) => body.end(End::UpstreamIdle),
+            Poll::Ready(Some(Err(BodyError::ClientSlow))) => body.end(End::ClientSlow),
             Poll::Ready(None) => body.end(End::Done),
             Poll::Pending => {}
         }

@@ -303,6 +303,11 @@ impl answer::Host for Host {
         Ok(())
     }
 
+    fn set_request_body_max(&mut self, bytes: u64) -> Result<()> {
+        self.answer("set-request-body-max", 0)?.request_body_max = Some(bytes);
+        Ok(())
+    }
+
     fn set_request_header(&mut self, name: String, value: Option<Vec<u8>>) -> Result<()> {
         self.count_edit()?;
         let bytes = edit_size(&name, value.as_deref());

@@ -86,6 +86,8 @@ pub struct Answer {
     pub path: Option<String>,
     pub timeout_ms: Option<u64>,
     pub attempt_timeout_ms: Option<u64>,
+    /// In bytes.
+    pub request_body_max: Option<u64>,
     pub request_headers: Vec<(String, Option<Vec<u8>>)>,
     pub response_headers: Vec<(String, Option<Vec<u8>>)>,
     pub affinity: Option<Vec<u8>>,

@@ -37,9 +37,8 @@ pub(super) fn limit(failure: &Failure) -> Option<ServiceLimit> {
         Failure::RequestTimeout { .. } => ServiceLimit::RequestTimeout,
         Failure::BodyStalled(_) => ServiceLimit::ServiceTookNothing,
         Failure::ClientStalled(_) => ServiceLimit::ClientSentNothing,
-        Failure::ClientSlow => ServiceLimit::ClientSlow,
-        // Counted with the request, for most do not come to an attempt.
-        Failure::BodyTooLarge => return None,
+        // Counted with the request: it may come to them before an attempt, or after it.
+        Failure::BodyTooLarge | Failure::ClientSlow => return None,
         Failure::Connect(_) | Failure::Lost(_) | Failure::Switched | Failure::ClientBroke(_) => {
             return None;
         }

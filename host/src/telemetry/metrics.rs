@@ -200,6 +200,9 @@ impl Counters {
             (Why::BodyTooLarge, Served::Service(service)) => {
                 self.service_limit(service, ServiceLimit::BodyBytes);
             }
+            (Why::ClientSlow, Served::Service(service)) => {
+                self.service_limit(service, ServiceLimit::ClientSlow);
+            }
             (Why::HeadTooLarge, _) => self.limit(Limit::HeaderBytes),
             (Why::UpstreamIdle, Served::Service(service)) => {
                 self.service_limit(service, ServiceLimit::ServiceSentNothing);

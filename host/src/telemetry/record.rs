@@ -30,6 +30,8 @@ pub(crate) enum End {
     UpstreamLost,
     /// The service stopped sending its response.
     UpstreamIdle,
+    /// The client sent its request too slowly, after the response had begun.
+    ClientSlow,
     /// Nothing moved in the tunnel for `proxy.tunnel_idle_timeout`.
     TunnelIdle,
     /// One side of the tunnel broke off.
@@ -235,6 +237,7 @@ impl Record {
             (End::ClientGone, _) => Why::ClientGone,
             (End::UpstreamLost, _) => Why::UpstreamLost,
             (End::UpstreamIdle, _) => Why::UpstreamIdle,
+            (End::ClientSlow, _) => Why::ClientSlow,
             (End::TunnelIdle, _) => Why::TunnelIdle,
             (End::TunnelBroken, _) => Why::TunnelBroken,
         }

@@ -50,6 +50,7 @@ pub(crate) struct More {
     pub(crate) fallback: Option<u32>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) body_bytes: Option<u64>,
     pub(crate) request_headers: Box<[Edit]>,
     pub(crate) affinity: Option<Key>,
 }
@@ -149,6 +150,7 @@ impl More {
     fn add_to<'p>(&'p self, mut decision: Decision<'p>, request: &Request) -> Decision<'p> {
         decision.timeout = self.timeout;
         decision.attempt_timeout = self.attempt_timeout;
+        decision.request_body_max = self.body_bytes;
         for edit in &self.request_headers {
             decision = match &edit.value {
                 Some(value) => decision.request_header(&*edit.name, &**value),

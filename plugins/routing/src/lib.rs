@@ -18,6 +18,7 @@
 //! rewrite_prefix = "/accounts/{user}/orders"      # or `rewrite`, the whole path
 //! timeout = "5s"
 //! attempt_timeout = "1s"
+//! body_bytes = "10MiB"
 //! request_headers = { set = { x-from = "gateway" }, remove = ["x-debug"] }
 //! response_headers = { set = { cache-control = "no-store" }, remove = ["server"] }
 //! ```

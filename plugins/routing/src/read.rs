@@ -18,7 +18,7 @@ use crate::condition::{Condition, Test};
 use crate::pattern::Segment;
 use crate::table::{Entry, Host, Names};
 
-pub(crate) const FIELDS: [&str; 21] = [
+pub(crate) const FIELDS: [&str; 22] = [
     "name",
     "host",
     "path",
@@ -38,6 +38,7 @@ pub(crate) const FIELDS: [&str; 21] = [
     "rewrite_prefix",
     "timeout",
     "attempt_timeout",
+    "body_bytes",
     "request_headers",
     "response_headers",
 ];

@@ -183,18 +183,27 @@ impl<'a> Node<'a> {
     /// A duration: a whole number with a unit, `250ms`, `1s`, `2m` or `1h`.
     pub fn duration(&self) -> Option<Duration> {
         const FORM: &str = "write a whole number and a unit: \"250ms\", \"1s\", \"2m\", \"1h\"";
+        self.quantity("a duration", &TIME_UNITS, FORM).map(Duration::from_millis)
+    }
+
+    /// A number of bytes: a whole number with a unit, `500B`, `64KiB`, `10MiB` or `1GiB`.
+    pub fn size(&self) -> Option<u64> {
+        const FORM: &str =
+            "write a whole number and a unit: \"500B\", \"64KiB\", \"10MiB\", \"1GiB\"";
+        self.quantity("a size", &SIZE_UNITS, FORM)
+    }
+
+    fn quantity(&self, what: &str, units: &[(&str, u64)], form: &str) -> Option<u64> {
         let Value::Text(text) = self.value else {
-            self.report_with(
-                format!("expected a duration as text, found {}", kind(self.value)),
-                FORM,
-            );
+            let found = kind(self.value);
+            self.report_with(format!("expected {what} as text, found {found}"), form);
             return None;
         };
-        let duration = parse_duration(text);
-        if duration.is_none() {
-            self.report_with(format!("`{text}` is not a duration"), FORM);
+        let quantity = parse_quantity(text, units);
+        if quantity.is_none() {
+            self.report_with(format!("`{text}` is not {what}"), form);
         }
-        duration
+        quantity
     }
 
     /// One of these words; `what` they are goes into the error.
@@ -295,17 +304,18 @@ pub fn did_you_mean<'a>(
         .map(|(_, candidate)| format!("did you mean `{candidate}`?"))
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// In milliseconds.
+const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+
+/// In bytes.
+const SIZE_UNITS: [(&str, u64); 4] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..unit].parse().ok()?;
-    let unit_ms = match &text[unit..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(unit_ms).map(Duration::from_millis)
+    let (_, of_one) = units.iter().find(|(name, _)| *name == &text[unit..])?;
+    number.checked_mul(*of_one)
 }
 
 fn kind(value: &Value<'_>) -> &'static str {
@@ -361,13 +371,12 @@ mod tests {
 
     #[test]
     fn durations_are_whole_numbers_with_a_unit() {
-        let duration = |ms| Some(Duration::from_millis(ms));
         for (text, expected) in [
-            ("250ms", duration(250)),
-            ("0s", duration(0)),
-            ("1s", duration(1_000)),
-            ("2m", duration(120_000)),
-            ("1h", duration(3_600_000)),
+            ("250ms", Some(250)),
+            ("0s", Some(0)),
+            ("1s", Some(1_000)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
             ("", None),
             ("1", None),
             ("s", None),
@@ -378,7 +387,38 @@ mod tests {
             ("99999999999999999999s", None),
             ("18446744073709551615h", None),
         ] {
-            assert_eq!(parse_duration(text), expected, "{text:?}");
+            assert_eq!(parse_quantity(text, &TIME_UNITS), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_with_a_unit() {
+        for (text, expected) in [
+            ("0B", Some(0)),
+            ("500B", Some(500)),
+            ("64KiB", Some(65_536)),
+            ("10MiB", Some(10_485_760)),
+            ("1GiB", Some(1_073_741_824)),
+            ("1024", None),
+            ("1KB", None),
+            ("1kib", None),
+            ("17179869184GiB", None),
+        ] {
+            assert_eq!(parse_quantity(text, &SIZE_UNITS), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_told_how_one_is_written() {
+        let form = "write a whole number and a unit: \"500B\", \"64KiB\", \"10MiB\", \"1GiB\"";
+        for (json, message) in [
+            ("1024", "expected a size as text, found a number"),
+            ("\"1MB\"", "`1MB` is not a size"),
+        ] {
+            let found = errors(&format!(r#"{{"limit": {json}}}"#), |table| {
+                assert_eq!(table.get("limit").and_then(|node| node.size()), None);
+            });
+            assert_eq!(found, [("/limit".to_owned(), message.to_owned(), Some(form.to_owned()))]);
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Decision<'a> {
     pub timeout: Option<Duration>,
     /// See [`Decision::attempt_timeout`].
     pub attempt_timeout: Option<Duration>,
+    /// See [`Decision::request_body_max`].
+    pub request_body_max: Option<u64>,
     /// See [`Decision::request_header`], in the order they were given.
     pub request_headers: Vec<HeaderEdit<'a>>,
     /// See [`Decision::response_header`], in the order they were given.
@@ -105,6 +107,13 @@ impl<'a> Decision<'a> {
         self
     }
 
+    /// The most bytes that the request's body may have: for more, the client gets 413. The gateway's
+    /// own limit counts where it is lower.
+    pub fn request_body_max(mut self, bytes: u64) -> Self {
+        self.request_body_max = Some(bytes);
+        self
+    }
+
     /// Sets a header of the forwarded request, in place of all its values.
     pub fn request_header(
         mut self,
@@ -158,6 +167,7 @@ impl<'a> Decision<'a> {
             body: None,
             timeout: None,
             attempt_timeout: None,
+            request_body_max: None,
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             affinity: None,

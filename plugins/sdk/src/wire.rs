@@ -124,6 +124,9 @@ fn answer(decision: Decision<'_>) -> Result<(), String> {
     if let Some(timeout) = decision.attempt_timeout {
         answer::set_attempt_timeout_ms(ms(timeout));
     }
+    if let Some(bytes) = decision.request_body_max {
+        answer::set_request_body_max(bytes);
+    }
     for edit in decision.request_headers {
         answer::set_request_header(&edit.name, edit.value.as_deref());
     }

@@ -25,6 +25,7 @@ impl RoutingPolicy for Guest {
         decision
             .timeout(Duration::from_secs(5))
             .attempt_timeout(Duration::from_secs(1))
+            .request_body_max(1024)
             .request_header("x-added", "by the policy")
             .remove_request_header("x-removed")
             .response_header("x-policy", "everything")

@@ -16,13 +16,14 @@ const BODY_BYTES_MAX: usize = 32 << 10;
 /// One of these says what becomes of a request.
 const ACTIONS: [&str; 4] = ["service", "services", "redirect", "respond"];
 /// These say how it is forwarded.
-const OF_FORWARDING: [&str; 7] = [
+const OF_FORWARDING: [&str; 8] = [
     "fallback",
     "affinity",
     "rewrite",
     "rewrite_prefix",
     "timeout",
     "attempt_timeout",
+    "body_bytes",
     "request_headers",
 ];
 
@@ -99,6 +100,7 @@ impl<'a> Reader<'a> {
         };
         let timeout = optional(table, "timeout", read_time);
         let attempt_timeout = optional(table, "attempt_timeout", read_time);
+        let body_bytes = optional(table, "body_bytes", |node| node.size());
         let request_headers = optional(table, "request_headers", read_edits);
         let affinity = optional(table, "affinity", read_key);
         let (to, fallback) = (to?, fallback?);
@@ -115,6 +117,7 @@ impl<'a> Reader<'a> {
             fallback,
             timeout: timeout?,
             attempt_timeout: attempt_timeout?,
+            body_bytes: body_bytes?,
             request_headers: request_headers?.unwrap_or_default().into(),
             affinity: affinity?,
         };
@@ -154,6 +157,7 @@ impl More {
         self.fallback.is_some()
             || self.timeout.is_some()
             || self.attempt_timeout.is_some()
+            || self.body_bytes.is_some()
             || !self.request_headers.is_empty()
             || self.affinity.is_some()
     }

@@ -158,13 +158,14 @@ fn a_fallback_gets_requests_while_the_circuit_is_open_and_its_own_is_not() {
 #[test]
 fn what_is_said_of_forwarding_goes_with_the_decision() {
     let policy = policy(&[r#""name": "all", "path": "/", "service": "writer",
-        "timeout": "5s", "attempt_timeout": "250ms", "affinity": {"header": "x-user"},
+        "timeout": "5s", "attempt_timeout": "250ms", "body_bytes": "10MiB", "affinity": {"header": "x-user"},
         "request_headers": {"set": {"X-From": "gateway"}, "remove": ["X-Debug"]},
         "response_headers": {"set": {"cache-control": "no-store"}, "remove": ["server"]}"#]);
     let decision = Decision::forward("writer")
         .route_name("all")
         .timeout(Duration::from_secs(5))
         .attempt_timeout(Duration::from_millis(250))
+        .request_body_max(10 << 20)
         .request_header("x-from", "gateway")
         .remove_request_header("x-debug")
         .response_header("cache-control", "no-store")
