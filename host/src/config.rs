@@ -112,6 +112,14 @@ pub struct Server {
     ///
     /// True or false. Default: `false`.
     pub strict_paths: bool,
+    /// Where compiled policies are kept, so that the next start need not compile them: a path with a
+    /// `/` in it; a relative one counts from the folder of the configuration file. Made where it is
+    /// not there; nobody but the gateway's user may have access. Gateways can share it, and it can be
+    /// emptied at any time; it has 64 files at most.
+    ///
+    /// A path or `off`. Default: `off`.
+    #[serde(serialize_with = "show::path_or_off")]
+    pub cache_dir: Option<PathBuf>,
     /// How long the gateway goes on accepting connections once it is told to stop, with `/readyz` down
     /// already: the time that a load balancer in front needs to see that.
     ///

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
@@ -56,6 +57,11 @@ pub enum StartError {
     AccessLog { to: String, error: io::Error },
     #[error("cannot reserve memory for the policies: {0}")]
     Engine(String),
+    #[error(
+        "cannot keep compiled policies in {}: {error}; mend that, or set `server.cache_dir`",
+        folder.display()
+    )]
+    Cache { folder: PathBuf, error: io::Error },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }
@@ -192,11 +198,16 @@ impl Policies {
     /// Compiles both and checks them against the contract. All that is wrong with either is told at
     /// once.
     pub fn load(config: &Config, source: &SourceMap) -> Result<Policies, StartError> {
-        let engine = Engine::new(Sizing {
+        let mut engine = Engine::new(Sizing {
             workers: config.server.workers,
             memory_max: config.routing.limits.memory_max.max(config.retry.limits.memory_max),
         })
         .map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        if let Some(folder) = &config.server.cache_dir {
+            engine = engine
+                .with_cache(folder)
+                .map_err(|error| StartError::Cache { folder: folder.clone(), error })?;
+        }
         let services: Vec<String> =
             config.services.iter().map(|service| service.name.clone()).collect();
         let load = |kind, policy| {

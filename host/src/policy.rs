@@ -4,6 +4,7 @@
 //! that can decide, [`Warm`] keeps a worker's configured instances and makes the calls.
 
 mod bindings;
+mod cache;
 mod engine;
 mod facts;
 mod instance;

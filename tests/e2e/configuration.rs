@@ -1,7 +1,7 @@
 //! The configuration: what is wrong is refused at its line, by `check` and by `serve` alike, and
 //! says what to write instead.
 
-use orchestrator_tests::gateway::Ran;
+use orchestrator_tests::gateway::{Ran, cache_dir};
 use orchestrator_tests::{component, run, toml_path};
 use tempfile::TempDir;
 
@@ -23,7 +23,9 @@ service = "writer"
 async fn with(verb: &str, config: &str) -> Ran {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("gateway.toml");
-    std::fs::write(&file, config).unwrap();
+    // In as many lines.
+    let server = format!("[server]\ncache_dir = {}\n", toml_path(&cache_dir()));
+    std::fs::write(&file, config.replacen("\n[server]\n", &server, 1)).unwrap();
     run([verb, "--config", file.to_str().unwrap()]).await
 }
 

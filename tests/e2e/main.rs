@@ -10,6 +10,7 @@ mod architecture;
 mod balancing;
 mod bodies;
 mod breaker;
+mod cache;
 mod configuration;
 mod cors;
 mod default_retry;

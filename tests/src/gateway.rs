@@ -256,6 +256,12 @@ fn command() -> Command {
     command
 }
 
+/// Where the gateways of all tests keep compiled policies, beside the binary: to compile them costs more
+/// than most tests.
+pub fn cache_dir() -> PathBuf {
+    binary().with_file_name("compiled-policies-of-tests")
+}
+
 /// The lines of a service with these endpoints.
 pub fn service<'a>(name: &str, endpoints: impl IntoIterator<Item = &'a crate::Upstream>) -> String {
     let urls: Vec<String> = endpoints.into_iter().map(|endpoint| endpoint.url()).collect();
@@ -281,6 +287,7 @@ fn with_defaults(lines: &str) -> String {
     for (key, value) in DEFAULTS {
         add(key, value);
     }
+    add("server.cache_dir", &toml_path(&cache_dir()));
     // The same tests run with policies that were just compiled, instead of those inside the binary.
     if let Some(folder) = std::env::var_os("ORCHESTRATOR_POLICIES") {
         let folder = PathBuf::from(folder);

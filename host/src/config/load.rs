@@ -130,7 +130,7 @@ fn config(
     let server_listen = server_section.has("listen").then(|| server_section.span_of("listen"));
     let admin_section = root.section("admin");
     let admin_listen = admin_section.has("listen").then(|| admin_section.span_of("listen"));
-    let server = server(server_section, d.map(|d| &d.server));
+    let server = server(server_section, d.map(|d| &d.server), folder);
     let admin = admin(admin_section, d.map(|d| &d.admin));
     if let (Some(server), Some(admin)) = (&server, &admin)
         && let Some(span) = admin_listen.or(server_listen)

@@ -12,13 +12,17 @@ use tracing::Level;
 
 use super::reader::{Section, refuse};
 use super::value::{
-    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, fraction, list, network,
-    number, or_off, quote, rate, size, socket_address, string, word,
+    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, folder_path, fraction,
+    is_path, list, network, number, or_off, quote, rate, size, socket_address, string, word,
 };
 use super::web::{header_name, method, origin, path_prefix, request_path};
 use super::{AccessLog, Admin, Breaker, Cors, Health, Limits, Log, PolicyLimits, Proxy, Server};
 
-pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Option<Server> {
+pub(super) fn server(
+    mut section: Section<'_>,
+    defaults: Option<&Server>,
+    folder: &Path,
+) -> Option<Server> {
     let listen = section.read("listen", defaults.map(|d| d.listen), socket_address);
     let workers = section.read("workers", defaults.map(|d| d.workers), number(0..=256));
     let pages = section.read("pages", defaults.map(|d| d.pages), boolean);
@@ -30,6 +34,11 @@ pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Opt
         list(network, IpNet::eq, 1000),
     );
     let strict_paths = section.read("strict_paths", defaults.map(|d| d.strict_paths), boolean);
+    let cache_dir = section.read(
+        "cache_dir",
+        defaults.map(|d| d.cache_dir.clone()),
+        or_off(folder_path(folder)),
+    );
     let drain_delay = section.read(
         "drain_delay",
         defaults.map(|d| d.drain_delay),
@@ -51,6 +60,7 @@ pub(super) fn server(mut section: Section<'_>, defaults: Option<&Server>) -> Opt
         pages_prefix: pages_prefix?,
         trusted_proxies: trusted_proxies?,
         strict_paths: strict_paths?,
+        cache_dir: cache_dir?,
         drain_delay: drain_delay?,
         drain_timeout: drain_timeout?,
     })
@@ -258,10 +268,7 @@ pub(super) fn log(mut section: Section<'_>, defaults: Option<&Log>, folder: &Pat
         match text {
             "stdout" => Ok(AccessLog::Stdout),
             "off" => Ok(AccessLog::Off),
-            // A mistyped word must not become a file of that name.
-            path if path.contains('/') && !path.ends_with('/') && !path.contains('\0') => {
-                Ok(AccessLog::File(folder.join(path)))
-            }
+            path if is_path(path) && !path.ends_with('/') => Ok(AccessLog::File(folder.join(path))),
             other => refuse(
                 format!("is neither \"stdout\" nor \"off\" nor a path: {}", quote(other)),
                 "a path has a `/` in it: \"./access.log\"",

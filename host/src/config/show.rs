@@ -2,7 +2,7 @@
 //! read again.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -188,6 +188,13 @@ pub(super) fn size_or_off<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     bytes.map(show_size).serialize(serializer)
+}
+
+pub(super) fn path_or_off<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    path.as_deref().map(absolute).serialize(serializer)
 }
 
 pub(super) fn rate_or_off<S: Serializer>(

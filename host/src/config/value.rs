@@ -5,6 +5,7 @@
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -127,6 +128,25 @@ pub(super) fn or_off<T>(
             faults
         }),
     }
+}
+
+/// Where a folder is, from `folder` on.
+pub(super) fn folder_path(folder: &Path) -> impl Fn(&Value<'_>) -> Checked<PathBuf> {
+    move |value| {
+        let text = string(value, "a path", "./cache")?;
+        match is_path(text) {
+            true => Ok(folder.join(text)),
+            false => refuse(
+                format!("is not a path: {}", quote(text)),
+                "a path has a `/` in it: \"./cache\"",
+            ),
+        }
+    }
+}
+
+/// A mistyped word must not become a file of that name.
+pub(super) fn is_path(text: &str) -> bool {
+    text.contains('/') && !text.contains('\0')
 }
 
 /// A number of bytes within `range`: `"64KiB"`.

@@ -1,5 +1,7 @@
 //! The one wasmtime engine of a process, its pool, and the clock that interrupts its guests.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
@@ -9,6 +11,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::bindings::{self, Host};
+use super::cache::Cache;
 use super::instance::INSTANCES_PER_WORKER_MAX;
 
 /// One tick of the clock that interrupts guests, and the unit of `decision_timeout`.
@@ -44,6 +47,7 @@ pub struct Engine {
     pub(super) wasmtime: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
     pub(super) ticker: Arc<Ticker>,
+    pub(super) cache: Option<Arc<Cache>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -62,7 +66,15 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config)?;
         let linker = Arc::new(bindings::linker(&wasmtime)?);
         let ticker = Ticker::start(wasmtime.clone())?;
-        Ok(Engine { wasmtime, linker, ticker })
+        Ok(Engine { wasmtime, linker, ticker, cache: None })
+    }
+
+    /// Keeps what it compiles in this folder, and takes it from there.
+    ///
+    /// Errors where the folder cannot be made, or others could put code into it.
+    pub fn with_cache(mut self, folder: &Path) -> io::Result<Engine> {
+        self.cache = Some(Cache::open(folder)?.into());
+        Ok(self)
     }
 }
 

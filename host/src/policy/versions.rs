@@ -154,8 +154,19 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
         }
         Some(_) => {}
     }
-    Component::from_binary(&engine.wasmtime, bytes)
-        .or_else(|error| refuse(format!("this is not a valid component: {}", error.root_cause())))
+    let cache = engine.cache.as_deref();
+    if let Some(compiled) = cache.and_then(|cache| cache.get(&engine.wasmtime, bytes)) {
+        return Ok(compiled);
+    }
+    let compiled = Component::from_binary(&engine.wasmtime, bytes).or_else(|error| {
+        refuse(format!("this is not a valid component: {}", error.root_cause()))
+    })?;
+    if let Some(cache) = cache
+        && let Err(error) = cache.put(&engine.wasmtime, bytes, &compiled)
+    {
+        tracing::warn!(%error, "cannot keep a compiled policy in `server.cache_dir`");
+    }
+    Ok(compiled)
 }
 
 /// What a component imports and exports, by interface.
