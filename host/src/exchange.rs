@@ -180,9 +180,11 @@ async fn attempts(
         record.attempt_begins(endpoint, now);
         tried.add(endpoint);
 
-        let attempt = forward(exchange, &request, &target, endpoint, &clock, now);
         let breaker = &service.endpoints[endpoint].breaker;
-        let attempt = with_permit(attempt, &exchange.body, breaker, &mut permit).await;
+        let attempt = {
+            let attempt = pin!(forward(exchange, &request, &target, endpoint, &clock, now));
+            with_permit(attempt, &exchange.body, breaker, &mut permit).await
+        };
         let ended = record.attempt_ended(&attempt);
         attempt.settle(exchange, target.service, endpoint, permit, ended);
         if !attempt.failed() {
@@ -216,12 +218,11 @@ async fn attempts(
 /// What the attempt comes to. Where it holds the half-open slot, everybody waits for it, and nobody shall
 /// wait for a client that takes its time with its body: its attempt goes on and counts for nothing.
 async fn with_permit<'a>(
-    attempt: impl Future<Output = Attempt>,
+    mut attempt: Pin<&mut impl Future<Output = Attempt>>,
     body: &RequestBody,
     breaker: &'a Breaker,
     permit: &mut Permit<'a>,
 ) -> Attempt {
-    let mut attempt = pin!(attempt);
     while permit.is_trial() {
         match tokio::time::timeout(TRIAL_UPLOAD_MAX, attempt.as_mut()).await {
             Ok(attempt) => return attempt,

@@ -236,8 +236,13 @@ impl Socket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = self.meter.head_read();
-        let piece = if read < PIECES_MAX { PIECE } else { (read / PIECE_PART) as usize };
-        if self.patience.is_some() || read < WHOLE_MAX || buf.remaining() <= piece {
+        let piece = match read {
+            // hyper makes its buffer larger once it is full.
+            0..WHOLE_MAX => buf.remaining().saturating_sub(1).max(PIECE),
+            WHOLE_MAX..PIECES_MAX => PIECE,
+            _ => (read / PIECE_PART) as usize,
+        };
+        if self.patience.is_some() || buf.remaining() <= piece {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
         loop {
