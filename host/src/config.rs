@@ -231,15 +231,17 @@ pub struct Limits {
 /// `[health]`: how the services are checked.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
-    /// From one check of an endpoint to the next.
+    /// From one check of an endpoint to the next. Without checks, traffic alone opens and closes circuits,
+    /// and a service that has no open one is `unknown`.
     ///
-    /// A duration. Default: `30s`. Limits: `10ms` to `1day`.
-    pub interval: Duration,
+    /// A duration or `off`. Default: `30s`. Limits: `10ms` to `1day`.
+    pub interval: Option<Duration>,
     /// How long one check may take.
     ///
     /// A duration. Default: `5s`. Limits: `1ms` to `5m`.
     pub timeout: Duration,
-    /// What is asked for: begins with `/`, may have a query.
+    /// What is asked for: begins with `/`, may have a query. 2xx is healthy; with any other answer three
+    /// checks in a row open the endpoint's circuit (`breaker.failure_threshold`).
     ///
     /// Up to 1024 visible ASCII characters. Default: `/health`.
     pub path: String,
@@ -499,7 +501,8 @@ pub enum Component {
 /// `[policy_limits]`: for each policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyLimits {
-    /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran.
+    /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran. Whatever
+    /// of it was its own, it ends after 100 ms by the wall clock, which is counted apart.
     ///
     /// A duration. Default: `10ms`. Limits: `1ms` to `1s`.
     pub decision_timeout: Duration,

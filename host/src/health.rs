@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -40,15 +40,17 @@ pub(crate) type Asker = oneshot::Sender<Bytes>;
 pub(crate) fn monitor(services: &Arc<Services>) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (index, service) in services.all.iter().enumerate() {
+        let Some(interval) = service.config.health.interval else { continue };
         for endpoint in 0..service.endpoints.len() {
-            tasks.push(tokio::task::spawn_local(watch(services.clone(), index, endpoint)));
+            let watch = watch(services.clone(), index, endpoint, interval);
+            tasks.push(tokio::task::spawn_local(watch));
         }
     }
     tasks
 }
 
 /// Watches one place of a service: the endpoint that is there, while there is one.
-async fn watch(services: Arc<Services>, service: usize, endpoint: usize) {
+async fn watch(services: Arc<Services>, service: usize, endpoint: usize, interval: Duration) {
     let (of, place) = (&services.all[service], endpoint);
     let (watched, config) = (&of.endpoints[endpoint], &of.config.health);
     let mut history = VecDeque::new();
@@ -80,7 +82,7 @@ async fn watch(services: Arc<Services>, service: usize, endpoint: usize) {
             }
         }
         let spread = 1.0 + JITTER * (2.0 * fastrand::f64() - 1.0);
-        let next = tokio::time::Instant::now() + config.interval.mul_f64(spread);
+        let next = tokio::time::Instant::now() + interval.mul_f64(spread);
         // Another address in this place is checked at once.
         while incarnation == watched.incarnation() {
             let moved = of.moved.notified();

@@ -139,8 +139,8 @@ fn status(snapshot: &Snapshot) -> Value {
         "timestamp": rfc3339(SystemTime::now()),
         "services": all,
         "monitoring": {
-            "check_interval": seconds(snapshot.config.health.interval),
-            "running": true,
+            "check_interval": snapshot.config.health.interval.map(seconds),
+            "running": snapshot.config.services.iter().any(|it| it.health.interval.is_some()),
         },
     })
 }

@@ -114,6 +114,36 @@ async fn are_no_requests_in_log_and_metrics() {
 }
 
 #[tokio::test]
+async fn are_not_made_where_they_are_off_and_traffic_alone_moves_the_circuit() {
+    let failing = (0..3).map(|_| Answer::status(503));
+    let writer = Upstream::answering(failing.chain([Answer::ok("hello")])).await;
+    writer.answer_checks([Answer::status(404)]);
+    let research = Upstream::start().await;
+    let services = [service("writer", [&writer]), service("research", [&research])].join("\n");
+    let gateway = Gateway::start(format!(
+        "{services}\n{EVERYTHING_TO_WRITER}\n{OFTEN}\nservices.writer.health.interval = \"off\"\n\
+         breaker.open_for = \"100ms\"\npolicy.retry.config.attempts = 1"
+    ))
+    .await;
+    research.checked(5).await;
+    assert_eq!(writer.checks().len(), 0);
+    gateway.status_of("writer", |it| it["status"] == "unknown").await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/x").await.status(), 503);
+    }
+    gateway.status_of("writer", |it| it["status"] == "unhealthy").await;
+    eventually("the circuit to be half-open", async || {
+        (gateway.get("/x").await.status() == 200).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.get("/x").await.text(), "hello");
+    gateway.status_of("writer", |it| it["circuit_state"] == "closed").await;
+    assert_eq!(writer.checks().len(), 0);
+    let page = gateway.get("/health/status").await.json();
+    assert_eq!(page["monitoring"]["running"], true, "of the other");
+}
+
+#[tokio::test]
 async fn of_one_service_do_not_wait_for_those_of_another() {
     let (hanging, fine) = (Upstream::start().await, Upstream::start().await);
     hanging.answer_checks([Answer::hang()]);

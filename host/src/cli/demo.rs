@@ -22,7 +22,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub(super) fn run() -> anyhow::Result<ExitCode> {
     let (mut config, source) = Config::builtin();
     config.breaker.open_for = OPEN_FOR;
-    config.health.interval = CHECK_INTERVAL;
+    config.health.interval = Some(CHECK_INTERVAL);
     let _log = start_log(config.log.level);
     control_runtime()?.block_on(demonstrate(config, source))
 }
@@ -42,7 +42,7 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
             authority: address.to_string(),
             weight: 1,
         }];
-        service.health.interval = CHECK_INTERVAL;
+        service.health.interval = Some(CHECK_INTERVAL);
         service.breaker.open_for = OPEN_FOR;
     }
     // The gateway binds by itself; here its ports are only tried.

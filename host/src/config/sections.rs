@@ -172,7 +172,7 @@ pub(super) fn policy_limits(
 
 pub(super) fn health(mut section: Section<'_>, defaults: Option<&Health>) -> Option<Health> {
     let d = defaults;
-    let interval = section.read("interval", d.map(|d| d.interval), duration(10 * MS..=DAY));
+    let interval = section.read("interval", d.map(|d| d.interval), or_off(duration(10 * MS..=DAY)));
     let timeout = section.read("timeout", d.map(|d| d.timeout), duration(MS..=5 * MINUTE));
     let path = section.read("path", d.map(|d| d.path.clone()), request_path);
     let history = section.read("history", d.map(|d| d.history), number(1..=10_000));
@@ -268,7 +268,16 @@ pub(super) fn log(mut section: Section<'_>, defaults: Option<&Log>, folder: &Pat
         match text {
             "stdout" => Ok(AccessLog::Stdout),
             "off" => Ok(AccessLog::Off),
-            path if is_path(path) && !path.ends_with('/') => Ok(AccessLog::File(folder.join(path))),
+            path if is_path(path) && !path.ends_with('/') => {
+                let file = folder.join(path);
+                match file.parent().is_some_and(Path::is_dir) {
+                    true => Ok(AccessLog::File(file)),
+                    false => refuse(
+                        format!("is in a folder that is not there: {}", quote(text)),
+                        format!("make it; looked for {}", file.display()),
+                    ),
+                }
+            }
             other => refuse(
                 format!("is neither \"stdout\" nor \"off\" nor a path: {}", quote(other)),
                 "a path has a `/` in it: \"./access.log\"",

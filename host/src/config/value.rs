@@ -197,8 +197,11 @@ pub(super) fn rate(range: RangeInclusive<u64>) -> impl Fn(&Value<'_>) -> Checked
 
 /// The bytes of a size with its unit.
 fn bytes(text: &str) -> Option<u64> {
-    let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
-    text.parse::<ByteSize>().ok().filter(|_| has_unit).map(|ByteSize(bytes)| bytes)
+    // `ByteSize` takes `m` for a megabyte, and a policy would not.
+    const UNITS: [&str; 9] = ["B", "KB", "KiB", "MB", "MiB", "GB", "GiB", "TB", "TiB"];
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let ByteSize(bytes) = text.parse().ok().filter(|_| UNITS.contains(&unit))?;
+    Some(bytes)
 }
 
 /// One of a few words, each with what it stands for.

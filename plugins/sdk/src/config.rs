@@ -141,8 +141,16 @@ impl<'a> Node<'a> {
 
     /// The nodes of a list.
     pub fn list(&self) -> Option<Vec<Node<'a>>> {
-        let Value::List(values) = self.value else {
-            return self.expected("a list");
+        let values = match self.value {
+            Value::List(values) => values,
+            Value::Table(_) => {
+                self.report_with(
+                    "expected a list, found a table",
+                    "of a list of tables each begins with `[[…]]`, in double brackets",
+                );
+                return None;
+            }
+            _ => return self.expected("a list"),
         };
         let at = |(index, value): (usize, _)| self.below(&index.to_string(), value);
         Some(values.iter().enumerate().map(at).collect())
@@ -186,7 +194,8 @@ impl<'a> Node<'a> {
         self.quantity("a duration", &TIME_UNITS, FORM).map(Duration::from_millis)
     }
 
-    /// A number of bytes: a whole number with a unit, `500B`, `64KiB`, `10MiB` or `1GiB`.
+    /// A number of bytes: a whole number with a unit, `500B`, `64KiB`, `10MiB` or `1GiB`; also `TiB`, and
+    /// `KB`, `MB`, `GB` and `TB`, which are powers of 1000.
     pub fn size(&self) -> Option<u64> {
         const FORM: &str =
             "write a whole number and a unit: \"500B\", \"64KiB\", \"10MiB\", \"1GiB\"";
@@ -308,8 +317,17 @@ pub fn did_you_mean<'a>(
 const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
 /// In bytes.
-const SIZE_UNITS: [(&str, u64); 4] =
-    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("B", 1),
+    ("KB", 1_000),
+    ("KiB", 1 << 10),
+    ("MB", 1_000_000),
+    ("MiB", 1 << 20),
+    ("GB", 1_000_000_000),
+    ("GiB", 1 << 30),
+    ("TB", 1_000_000_000_000),
+    ("TiB", 1 << 40),
+];
 
 fn parse_quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
@@ -361,6 +379,19 @@ mod tests {
     }
 
     #[test]
+    fn a_table_in_place_of_a_list_says_how_one_is_written() {
+        let found = errors(r#"{"list": {}}"#, |table| {
+            assert!(table.get("list").and_then(|node| node.list()).is_none());
+        });
+        let [(pointer, message, Some(help))] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(
+            (pointer.as_str(), message.as_str()),
+            ("/list", "expected a list, found a table")
+        );
+        assert!(help.contains("[[…]]"), "{help}");
+    }
+
+    #[test]
     fn pointers_are_escaped() {
         let found = errors(r#"{"a/b": 1, "x~y": 2}"#, |table| {
             table.get("a/b").expect("there").text();
@@ -400,7 +431,10 @@ mod tests {
             ("10MiB", Some(10_485_760)),
             ("1GiB", Some(1_073_741_824)),
             ("1024", None),
-            ("1KB", None),
+            ("1KB", Some(1_000)),
+            ("2MB", Some(2_000_000)),
+            ("3GB", Some(3_000_000_000)),
+            ("1M", None),
             ("1kib", None),
             ("17179869184GiB", None),
         ] {
@@ -411,10 +445,9 @@ mod tests {
     #[test]
     fn what_is_no_size_is_told_how_one_is_written() {
         let form = "write a whole number and a unit: \"500B\", \"64KiB\", \"10MiB\", \"1GiB\"";
-        for (json, message) in [
-            ("1024", "expected a size as text, found a number"),
-            ("\"1MB\"", "`1MB` is not a size"),
-        ] {
+        for (json, message) in
+            [("1024", "expected a size as text, found a number"), ("\"1M\"", "`1M` is not a size")]
+        {
             let found = errors(&format!(r#"{{"limit": {json}}}"#), |table| {
                 assert_eq!(table.get("limit").and_then(|node| node.size()), None);
             });

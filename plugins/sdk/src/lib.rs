@@ -83,7 +83,7 @@ pub trait RoutingPolicy: Sized {
     fn configure(setup: &Setup) -> Result<Self, Vec<ConfigError>>;
 
     /// Decides about one request. A panic costs the instance, and the gateway asks the last good
-    /// version of the policy instead.
+    /// version of the policy instead; without one, which is so in gateway 0.1, the client gets 503.
     fn route(&self, request: &Request) -> Decision<'_>;
 }
 

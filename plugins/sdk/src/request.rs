@@ -35,8 +35,9 @@ impl Request {
         self.facts.authority()
     }
 
-    /// The path, as sent, still percent-encoded, without the query. It begins with `/`, but for the
-    /// `*` of `OPTIONS *`.
+    /// The path, still percent-encoded, without the query, in the one spelling that the gateway gives
+    /// each path: these are the bytes that the service gets, unless the decision has a path. It begins
+    /// with `/`, but for the `*` of `OPTIONS *`.
     pub fn path(&self) -> String {
         self.facts.path()
     }

@@ -59,7 +59,7 @@ impl Guide<'_> {
     fn walk(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let gateway = format!("http://{}", self.listen);
         let open_for = humantime::format_duration(self.config.breaker.open_for);
-        let interval = humantime::format_duration(self.config.health.interval);
+        let interval = humantime::format_duration(super::CHECK_INTERVAL);
         writeln!(f, "{}\n", self.bold("Try, in another terminal"))?;
 
         self.step(f, 1, "a request: a WebAssembly component decides which service gets it")?;

@@ -114,7 +114,7 @@ fn what_a_service_leaves_out_is_as_for_all() {
     assert_eq!((&*z.health.path, &*a.health.path), ("/up", "/up"));
     assert_eq!(
         (z.health.interval, a.health.interval),
-        (Duration::from_secs(2), Duration::from_secs(30))
+        (Some(Duration::from_secs(2)), Some(Duration::from_secs(30)))
     );
     assert_eq!(
         (z.breaker.open_for, a.breaker.open_for),

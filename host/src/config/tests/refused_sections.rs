@@ -327,6 +327,40 @@ error: `log.access` is neither "stdout" nor "off" nor a path: "stdot"
 }
 
 #[test]
+fn units_are_spelt_out_and_paths_lead_somewhere() {
+    check(
+        r#"server.cache_dir = "cache"
+limits.body_bytes = "200M"
+log.access = "./not/there.log""#,
+        r##"
+error: `server.cache_dir` is not a path: "cache"
+ --> gateway.toml:1:20
+  |
+1 | server.cache_dir = "cache"
+  |                    ^^^^^^^
+  |
+  = help: a path has a `/` in it: "./cache", or "off"
+
+error: `limits.body_bytes` is not a size: "200M"
+ --> gateway.toml:2:21
+  |
+2 | limits.body_bytes = "200M"
+  |                     ^^^^^^
+  |
+  = help: write a number with its unit: "64KiB", "8MiB", "500B", or "off"
+
+error: `log.access` is in a folder that is not there: "./not/there.log"
+ --> gateway.toml:3:14
+  |
+3 | log.access = "./not/there.log"
+  |              ^^^^^^^^^^^^^^^^^
+  |
+  = help: make it; looked for conf/./not/there.log
+"##,
+    );
+}
+
+#[test]
 fn trusted_proxies_are_written_exactly() {
     check(
         r#"[server]

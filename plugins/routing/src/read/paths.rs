@@ -145,7 +145,7 @@ fn check_literal(node: &Node<'_>, segment: &str) -> Option<()> {
         ),
         c => node.report_with(
             format!("{c:?} cannot stand in a path"),
-            "percent-encode it: paths are compared as sent",
+            "percent-encode it, with digits and letters in upper case",
         ),
     }
     None

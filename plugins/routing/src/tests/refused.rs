@@ -103,7 +103,7 @@ fn names_hosts_and_paths() {
             r#""path": "/é""#,
             "/path",
             "'é' cannot stand in a path",
-            Some("percent-encode it: paths are compared as sent"),
+            Some("percent-encode it, with digits and letters in upper case"),
         ),
         (
             r#""path": "/a/{id}.json""#,
