@@ -403,8 +403,10 @@ fn rewrite(
     if let Some(protocol) = upgrade::asked_for(&request.head) {
         upgrade::set(protocol, &mut edited);
     }
+    // Again, too, where the attempt before ended without asking: the client still waits.
     if let Some(expectation) = &exchange.expectation
-        && !exchange.body.touched()
+        && !expectation.is_met()
+        && !exchange.body.has_begun()
     {
         edited.insert(EXPECT, Expectation::VALUE);
         expectation.watch(&mut upstream_request);

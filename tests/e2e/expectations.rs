@@ -59,6 +59,52 @@ async fn a_service_that_asks_late_is_still_heard() {
     assert_eq!(client.reply().await.text(), "late");
 }
 
+/// Clients may wait for ever, and nobody else would ask them.
+#[tokio::test]
+async fn the_next_attempt_asks_where_the_one_before_ended_without() {
+    let refusal = Answer::status(503).before_body();
+    let asking = Answer::ok("second").asking_for_the_body();
+    let writer = Upstream::answering([refusal, asking]).await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED.replace("POST", "PUT")).await;
+    assert_eq!(client.head().await.status(), 100);
+    client.send("body").await;
+    assert_eq!(client.reply().await.text(), "second");
+    let received = &writer.requests()[1];
+    assert_eq!(received.header("expect").as_deref(), Some("100-continue"));
+    assert_eq!(received.body, b"body");
+}
+
+#[tokio::test]
+async fn the_next_attempt_does_not_ask_a_client_that_was_asked() {
+    let gate = Gate::new();
+    let dying = Answer::close().before_body().asking_for_the_body().behind(&gate);
+    let writer = Upstream::answering([dying, Answer::ok("second")]).await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED.replace("POST", "PUT")).await;
+    assert_eq!(client.head().await.status(), 100);
+    gate.open();
+    writer.received(|received| !received.head.has("expect")).await;
+    client.send("body").await;
+    assert_eq!(client.reply().await.text(), "second");
+    assert_eq!(writer.requests()[1].body, b"body");
+}
+
+#[tokio::test]
+async fn a_new_connection_in_place_of_one_that_had_died_asks_too() {
+    let asking = Answer::ok("second").asking_for_the_body();
+    let writer = Upstream::answering([Answer::ok("first").then_close(), asking]).await;
+    let gateway = Gateway::before([&writer], "policy.retry.config.attempts = 1").await;
+    assert_eq!(gateway.get("/x").await.text(), "first");
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED.replace("POST", "PUT")).await;
+    assert_eq!(client.head().await.status(), 100);
+    client.send("body").await;
+    assert_eq!(client.reply().await.text(), "second");
+}
+
 #[tokio::test]
 async fn the_gateways_own_answers_need_no_body() {
     let writer = Upstream::down();

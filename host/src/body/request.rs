@@ -129,9 +129,9 @@ impl RequestBody {
         !self.kept.borrow().overflown
     }
 
-    /// Whether some of it was asked for.
-    pub(crate) fn touched(&self) -> bool {
-        self.touched.get()
+    /// Whether any of it has come.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.bytes.get() > 0 || self.whole()
     }
 
     /// Whether its end was reached.
@@ -141,7 +141,7 @@ impl RequestBody {
 
     /// Whether an attempt has begun to read it and has not come to its end.
     pub(crate) fn is_on_its_way(&self) -> bool {
-        self.touched() && !self.whole()
+        self.touched.get() && !self.whole()
     }
 
     /// Since when nobody waits for the client: the whole request is here, or none of its body was
