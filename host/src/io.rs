@@ -297,7 +297,9 @@ impl Socket {
     /// The kernel takes no more: is the peer reading?
     fn poll_reader(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.meter.congested.set(true);
-        let Some(patience) = self.patience else { return Poll::Pending };
+        // A tunnel has one time limit, its own: who does not read it may have reasons.
+        let limited = self.patience.filter(|_| self.meter.phase.get() != Phase::Tunnel);
+        let Some(patience) = limited else { return Poll::Pending };
         let mut reading = self.reading.unwrap_or_else(|| Reading::stops(Instant::now()));
         while self.write_timer.poll_until(reading.due(patience.write_stall), cx).is_ready() {
             let queued = unacknowledged(&self.stream).unwrap_or_default();

@@ -55,22 +55,41 @@ pub(crate) fn set(protocol: &HeaderValue, headers: &mut HeaderMap) {
 /// Moves bytes both ways until both sides have ended, either breaks, or none has moved for
 /// `proxy.tunnel_idle_timeout`. `early` is what the client sent behind its request.
 pub(crate) async fn run(client: Socket, early: Bytes, tunnel: Tunnel, idle: Duration) {
-    let Tunnel { lease, in_flight: _in_flight, mut record } = tunnel;
-    let counters = record.counters().clone();
-    counters.tunnel_opened();
+    let Tunnel { lease, in_flight: _in_flight, record } = tunnel;
+    let mut client = Side::new(client, early);
+    let mut tally = Tally::begin(record, &client);
     let end = match lease.upgraded().await {
         Some((service, sent)) => {
-            let mut client = Side::new(client, early);
             let mut service = Side::new(service, sent);
-            let (from_client, to_client) = (client.read_before(), client.meter.written());
-            let end = both_ways(&mut client, &mut service, idle).await;
-            record.tunnelled(client.meter.read() - from_client, client.meter.written() - to_client);
-            end
+            both_ways(&mut client, &mut service, idle).await
         }
         None => End::UpstreamLost,
     };
-    record.end(end);
-    counters.tunnel_closed();
+    tally.record.end(end);
+}
+
+/// What moved, for the record: noted when the tunnel ends, also where a drain cuts it.
+struct Tally {
+    record: Box<Record>,
+    client: Rc<Meter>,
+    read_before: u64,
+    written_before: u64,
+}
+
+impl Tally {
+    fn begin(record: Box<Record>, client: &Side) -> Tally {
+        record.counters().tunnel_opened();
+        let (read_before, written_before) = (client.read_before(), client.meter.written());
+        Tally { record, client: client.meter.clone(), read_before, written_before }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        let from_client = self.client.read() - self.read_before;
+        self.record.tunnelled(from_client, self.client.written() - self.written_before);
+        self.record.counters().tunnel_closed();
+    }
 }
 
 async fn both_ways(client: &mut Side, service: &mut Side, idle: Duration) -> End {

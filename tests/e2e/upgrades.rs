@@ -125,6 +125,23 @@ mod agreed {
     }
 
     #[tokio::test]
+    async fn wait_for_a_client_that_does_not_read_for_a_while() {
+        let flood =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n";
+        let writer = Upstream::answering([Answer::bytes(flood).then_flood()]).await;
+        let lines = "proxy.idle_timeout = \"100ms\"\nproxy.tunnel_idle_timeout = \"3s\"";
+        let gateway = Gateway::before([&writer], lines).await;
+        let mut client = tunnel(&gateway).await;
+        // Beyond `idle_timeout` many times, and beyond the second after which readers are looked at.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let (mut read, wanted) = (0, writer.flooded() + 1024 * 1024);
+        while read < wanted {
+            read += client.wire.some(64 * 1024).await.unwrap().len() as u64;
+        }
+        gateway.access_line(|line| line["why"] == "tunnel_idle").await;
+    }
+
+    #[tokio::test]
     async fn are_closed_when_nothing_moves_for_their_idle_timeout() {
         let writer = Upstream::answering([Answer::switch_to("chat/1")]).await;
         let gateway = Gateway::before([&writer], r#"proxy.tunnel_idle_timeout = "300ms""#).await;
@@ -147,7 +164,8 @@ mod agreed {
         echoes(&mut client, "not yet").await;
         client.ended().await;
         assert_eq!(gateway.exit().await.code(), Some(0));
-        gateway.access_line(|line| line["why"] == "drain_timeout").await;
+        let line = gateway.access_line(|line| line["why"] == "drain_timeout").await;
+        assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&7.into(), &7.into()), "{line}");
     }
 
     #[tokio::test]
