@@ -163,11 +163,32 @@ pub(crate) fn to_client(
     takes_trailers: bool,
 ) {
     let passing = strip_hop_by_hop(headers);
+    settle_length(headers);
     if let Some(names) = passing.trailers.filter(|_| takes_trailers && passing.chunked) {
         headers.insert(TRAILER, names);
     }
     headers.append(VIA, via(version));
     headers.insert(X_REQUEST_ID, request_id.clone());
+}
+
+/// Has a response say its length once and in digits, or not at all. hyper reads `2, 2` and passes it on;
+/// of an answer to HEAD it reads nothing, and refuses to write two of them (RFC 9110 section 8.6).
+fn settle_length(headers: &mut HeaderMap) {
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return };
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let is_one = headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none();
+    if is_one && is_number(length.as_bytes()) {
+        return;
+    }
+    let agreed = {
+        let mut lengths = lists(headers, &CONTENT_LENGTH);
+        let first = lengths.next().filter(|first| is_number(first));
+        first.filter(|first| lengths.all(|other| other == *first)).map(HeaderValue::from_bytes)
+    };
+    match agreed {
+        Some(Ok(length)) => headers.insert(CONTENT_LENGTH, length),
+        _ => headers.remove(CONTENT_LENGTH),
+    };
 }
 
 /// A policy's edits of headers, in its order.

@@ -828,6 +828,37 @@ mod hostile {
         }
     }
 
+    /// To GET and HEAD, which the client must be able to read alike.
+    #[tokio::test]
+    async fn answers_say_their_length_once_and_in_digits() {
+        for (lengths, passed) in [
+            ("Content-Length: 2\r\nContent-Length: 2", Some("2")),
+            ("Content-Length: 2, 2", Some("2")),
+            ("Content-Length: 2\r\nContent-Length: 3", None),
+            ("Content-Length: +2", None),
+            ("Content-Length: two", None),
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n");
+            let writer = Upstream::with(move |request| {
+                let body = if request.method() == "HEAD" { "" } else { "ok" };
+                Answer::bytes(format!("{head}{body}"))
+            })
+            .await;
+            let gateway = Gateway::before([&writer], "policy.retry.config.attempts = 1").await;
+            let reply = gateway.call(Request::new("HEAD", "/x")).await;
+            assert_eq!(reply.status(), 200, "{lengths:?}");
+            assert_eq!(reply.header("content-length").as_deref(), passed, "{lengths:?}");
+            let reply = gateway.get("/x").await;
+            match passed {
+                Some(length) => {
+                    assert_eq!(reply.text(), "ok", "{lengths:?}");
+                    assert_eq!(reply.header("content-length").as_deref(), Some(length));
+                }
+                None => drop(reply.problem(503)),
+            }
+        }
+    }
+
     #[tokio::test]
     async fn answers_that_cannot_be_read_are_a_lost_connection() {
         for answer in [
