@@ -101,6 +101,7 @@ pub(crate) fn respond(
     let snapshot = &exchange.snapshot;
     let mut response = match outcome {
         Outcome::Upstream { answer, edits } => {
+            exchange.body.keep_no_more();
             let Answer { response, lease, in_flight } = *answer;
             let (mut head, incoming) = response.into_parts();
             let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;

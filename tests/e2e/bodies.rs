@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, within};
+use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, eventually, within};
 
 /// A failed attempt costs no time, and does not open the circuit.
 const AGAIN: &str = "policy.retry.config.delay = \"0s\"\nbreaker.failure_threshold = 100";
@@ -99,6 +99,26 @@ mod sent_again {
         let (length, end) = client.rest(head.response_framing("PUT")).await;
         assert!(length == 4 && end.is_err(), "{length} {end:?}");
         assert_eq!(writer.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn never_once_the_response_has_begun_and_so_it_is_let_go_of() {
+        const LENGTH: usize = 4 * 1024 * 1024;
+        let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+        let writer = Upstream::answering([Answer::bytes(begun).then_hang()]).await;
+        let gateway = Gateway::before([&writer], "proxy.replay_body_max = \"16MiB\"").await;
+        let before = gateway.resident();
+        let mut streaming = Vec::new();
+        for _ in 0..16 {
+            let mut client = gateway.connect().await;
+            client.begin(&Request::new("PUT", "/x").body(vec![b'x'; LENGTH])).await;
+            assert_eq!(client.head().await.status(), 200);
+            streaming.push(client);
+        }
+        eventually("less to be held than a quarter of what was sent", async || {
+            (gateway.resident() < before + 4 * LENGTH as u64).then_some(())
+        })
+        .await;
     }
 
     #[tokio::test]

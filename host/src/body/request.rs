@@ -40,8 +40,12 @@ pub(crate) struct RequestBody {
     /// The most that it may have: `limits.body_bytes`, or less where the route says so.
     bytes_max: Cell<u64>,
     kept: RefCell<Kept>,
+    /// No attempt will need it again.
+    is_last: Cell<bool>,
     /// The number of the reader that may have it: those of earlier attempts are superseded.
     reader: Cell<u32>,
+    /// That reader is gone: hyper has sent what it had to give.
+    reader_ended: Cell<bool>,
     /// The reader waits for a verdict on its attempt, which has failed before the body was sent.
     held: RefCell<Option<Waker>>,
     is_held: Cell<bool>,
@@ -100,7 +104,9 @@ impl RequestBody {
             limits,
             bytes_max: Cell::new(u64::MAX),
             kept: RefCell::default(),
+            is_last: Cell::new(false),
             reader: Cell::new(0),
+            reader_ended: Cell::new(false),
             held: RefCell::new(None),
             is_held: Cell::new(false),
             touched: Cell::new(false),
@@ -183,6 +189,15 @@ impl RequestBody {
         self.sending.take();
     }
 
+    /// The attempt that has it is the last one: what is kept for another is let go of, once that attempt
+    /// has sent it. Its response may last for hours.
+    pub(crate) fn keep_no_more(&self) {
+        self.is_last.set(true);
+        if self.reader_ended.get() {
+            self.kept.take();
+        }
+    }
+
     /// Has an attempt that failed early wait with the rest of the body until it is known whether the
     /// next one gets it.
     pub(crate) fn hold(&self) {
@@ -244,6 +259,7 @@ impl RequestBody {
     fn supersede(&self) -> u32 {
         let reader = self.reader.get().wrapping_add(1);
         self.reader.set(reader);
+        self.reader_ended.set(false);
         self.release();
         reader
     }
@@ -372,6 +388,18 @@ impl AttemptBody {
     }
 }
 
+impl Drop for AttemptBody {
+    fn drop(&mut self) {
+        if self.reader != self.body.reader.get() {
+            return;
+        }
+        self.body.reader_ended.set(true);
+        if self.body.is_last.get() {
+            self.body.kept.take();
+        }
+    }
+}
+
 impl Body for AttemptBody {
     type Data = Bytes;
     type Error = UploadError;
@@ -390,6 +418,9 @@ impl Body for AttemptBody {
         }
         if let Some(frame) = reader.replay() {
             return Poll::Ready(Some(Ok(frame)));
+        }
+        if reader.body.is_last.get() {
+            *reader.body.kept.borrow_mut() = Kept { overflown: true, ..Kept::default() };
         }
         if reader.body.whole() {
             return Poll::Ready(None);
