@@ -120,11 +120,15 @@ fn start_log(level: tracing::Level) -> tracing_appender::non_blocking::WorkerGua
     guard
 }
 
-/// The control thread's runtime.
-fn control_runtime() -> std::io::Result<tokio::runtime::LocalRuntime> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs this on the control thread: the one that calls.
+fn on_control_thread<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    let ended = runtime.block_on(future);
+    // To drop it would wait for names that are being looked up, which nothing can interrupt.
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 /// The signals that ask a gateway to end.
@@ -157,5 +161,18 @@ impl Stop {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_up_that_hangs_does_not_keep_the_process() {
+        let (until, ended) = std::sync::mpsc::sync_channel::<()>(0);
+        let hangs = move || ended.recv();
+        on_control_thread(async { drop(tokio::task::spawn_blocking(hangs)) }).unwrap();
+        drop(until);
     }
 }

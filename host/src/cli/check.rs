@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use orchestrator::config::{Config, SourceMap};
 use orchestrator::gateway::{Policies, StartError};
 
-use super::{REFUSED, control_runtime, load, refuse};
+use super::{REFUSED, load, on_control_thread, refuse};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -46,5 +46,5 @@ fn check(config: &Config, source: &SourceMap) -> anyhow::Result<Result<(), Start
         Ok(policies) => policies,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(control_runtime()?.block_on(policies.configure(source)))
+    Ok(on_control_thread(policies.configure(source))?)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use orchestrator::config::{Config, Endpoint, SourceMap};
 use orchestrator::gateway::Gateway;
 
-use super::{Stop, control_runtime, refuse, start_log};
+use super::{Stop, on_control_thread, refuse, start_log};
 use stand_in::StandIn;
 
 /// Nobody who tries things out wants to wait for a minute.
@@ -24,7 +24,7 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     config.breaker.open_for = OPEN_FOR;
     config.health.interval = Some(CHECK_INTERVAL);
     let _log = start_log(config.log.level);
-    control_runtime()?.block_on(demonstrate(config, source))
+    on_control_thread(demonstrate(config, source))?
 }
 
 async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<ExitCode> {

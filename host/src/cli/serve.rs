@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use orchestrator::gateway::Gateway;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::{Stop, control_runtime, load, refuse, start_log};
+use super::{Stop, load, on_control_thread, refuse, start_log};
 
 pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (config, source) = match load(path) {
@@ -17,7 +17,7 @@ pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     let _log = start_log(config.log.level);
     raise_descriptor_limit();
-    control_runtime()?.block_on(async {
+    on_control_thread(async {
         let mut stop = Stop::listen()?;
         let started = tokio::select! {
             started = Gateway::start(config, &source) => started,
@@ -37,7 +37,7 @@ pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
         }
         tracing::info!("drained");
         Ok(ExitCode::SUCCESS)
-    })
+    })?
 }
 
 /// As many descriptors as the system lets this process have: each request may need two.
