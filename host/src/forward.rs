@@ -55,9 +55,9 @@ pub(crate) enum Failure {
     Connect(io::Error),
     #[error("connection lost: {0}")]
     Lost(hyper::Error),
-    /// 101, though the request that went out asked for no upgrade, or without saying to what.
-    #[error("switched protocols unasked, or did not say to which")]
-    Switched,
+    /// A response that says what it may not.
+    #[error("invalid response: {0}")]
+    Invalid(&'static str),
     /// The service was given this time.
     #[error("no answer for {0:?}")]
     AttemptTimeout(Duration),
@@ -97,7 +97,7 @@ impl Attempt {
                 Some(policy::Outcome::Status(answer.response.status().as_u16()))
             }
             Ended::Failed(Failure::Connect(_)) => Some(policy::Outcome::ConnectFailed),
-            Ended::Failed(Failure::Lost(_) | Failure::Switched) => {
+            Ended::Failed(Failure::Lost(_) | Failure::Invalid(_)) => {
                 Some(policy::Outcome::ConnectionLost)
             }
             Ended::Failed(Failure::AttemptTimeout(_)) => Some(policy::Outcome::Timeout),
@@ -170,7 +170,7 @@ impl Attempt {
             Ended::Response(answer) => {
                 matches!(answer.response.status().as_u16(), 502..=504)
             }
-            Ended::Failed(Failure::Connect(_) | Failure::Lost(_) | Failure::Switched) => true,
+            Ended::Failed(Failure::Connect(_) | Failure::Lost(_) | Failure::Invalid(_)) => true,
             // A policy's tiny timeout must not open anybody's circuit.
             Ended::Failed(
                 Failure::AttemptTimeout(time)
@@ -317,16 +317,13 @@ pub(crate) async fn forward(
         }
         let sending = lease.sender().try_send_request(upstream_request);
         let (failure, unsent) = match clock.bound(began, sending).await {
-            Ok(Ok(response))
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS
-                    && !(upgrading && response.headers().contains_key(UPGRADE)) =>
-            {
-                (Failure::Switched, false)
-            }
-            Ok(Ok(response)) => {
-                let answer = Box::new(Answer { response, lease, in_flight });
-                return Attempt { ended: Ended::Response(answer), sent: true };
-            }
+            Ok(Ok(response)) => match what_is_wrong(&response, upgrading) {
+                Some(wrong) => (Failure::Invalid(wrong), false),
+                None => {
+                    let answer = Box::new(Answer { response, lease, in_flight });
+                    return Attempt { ended: Ended::Response(answer), sent: true };
+                }
+            },
             Ok(Err(mut failed)) => {
                 let handed_back = failed.take_message().is_some();
                 let error = failed.into_error();
@@ -369,6 +366,17 @@ async fn connect(
             Err(Failure::Connect(io::Error::new(io::ErrorKind::TimedOut, text)))
         }
     }
+}
+
+/// What no client may get to see of a response, which hyper takes for a good one.
+fn what_is_wrong(response: &Response<Incoming>, upgrading: bool) -> Option<&'static str> {
+    let headers = response.headers();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && !(upgrading && headers.contains_key(UPGRADE))
+    {
+        return Some("it switches protocols unasked, or does not say to which");
+    }
+    (!headers::valid_framing(headers)).then_some("its transfer coding is not `chunked` alone")
 }
 
 /// The request as the service gets it.

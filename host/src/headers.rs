@@ -88,8 +88,8 @@ pub(crate) fn valid_host<'a>(
     }
 }
 
-/// Whether a request's only transfer coding, if it has any, is the one that hyper undoes. It takes the
-/// last of several for all there are, and the service would get the others undone by nobody.
+/// Whether a message's only transfer coding, if it has any, is the one that hyper undoes. It takes the
+/// last of several for all there are, and who gets the message would find the others undone by nobody.
 pub(crate) fn valid_framing(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))

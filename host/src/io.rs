@@ -324,6 +324,11 @@ impl Socket {
         if self.meter.owes_continue.take() {
             self.continuing = CONTINUE;
         }
+        self.poll_continued(cx)
+    }
+
+    /// Has all of a `100 Continue` that was begun out, before anything follows it.
+    fn poll_continued(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.continuing.is_empty() {
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, self.continuing))?;
             self.continuing = &self.continuing[count..];
@@ -416,6 +421,7 @@ impl AsyncWrite for Socket {
         if socket.swallows(bytes) {
             return Poll::Ready(Ok(CONTINUE.len()));
         }
+        ready!(socket.poll_continued(cx))?;
         let written = Pin::new(&mut socket.stream).poll_write(cx, bytes);
         socket.after_write(written, bytes.len(), cx)
     }
@@ -444,6 +450,7 @@ impl AsyncWrite for Socket {
         if socket.swallows(&slices[0]) {
             return Poll::Ready(Ok(CONTINUE.len()));
         }
+        ready!(socket.poll_continued(cx))?;
         let written = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
         socket.after_write(written, total, cx)
     }

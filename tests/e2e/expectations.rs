@@ -1,6 +1,6 @@
 //! `Expect: 100-continue`: the service asks for the body, and nobody else.
 
-use orchestrator_tests::{Answer, Gate, Gateway, Request, Upstream};
+use orchestrator_tests::{Answer, Gate, Gateway, Request, Upstream, within};
 
 const ANNOUNCED: &str =
     "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
@@ -33,6 +33,26 @@ async fn a_final_answer_is_all_that_the_client_gets_where_the_service_does_not_a
     // Whether the body follows is the client's choice, so what comes next could not be understood.
     assert_eq!(reply.header("connection").as_deref(), Some("close"));
     client.ended().await;
+}
+
+/// A 100 behind the final head would be a part of that response, or the next one.
+#[tokio::test]
+async fn a_service_that_asks_and_answers_at_once_makes_no_mess_of_the_response() {
+    let gate = Gate::new();
+    let head = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+    let answer = Answer::bytes(head).before_body().then_wait(&gate).then_send("world");
+    let writer = Upstream::answering([answer]).await;
+    let gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send(ANNOUNCED).await;
+    let mut head = client.head().await;
+    if head.status() == 100 {
+        head = client.head().await;
+    }
+    assert_eq!(head.status(), 200);
+    client.send("body").await;
+    gate.open();
+    assert_eq!(within("the body", client.wire.exactly(10)).await.unwrap(), b"helloworld");
 }
 
 #[tokio::test]

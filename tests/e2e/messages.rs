@@ -866,6 +866,8 @@ mod hostile {
             "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
             "HTTP/1.1 200 OK\r\nX-A : b\r\nContent-Length: 2\r\n\r\nab",
             "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
             "nonsense\r\n\r\n",
         ] {

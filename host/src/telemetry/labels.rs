@@ -11,7 +11,7 @@ impl From<&Failure> for Why {
     fn from(failure: &Failure) -> Why {
         match failure {
             Failure::Connect(_) => Why::ConnectFailed,
-            Failure::Lost(_) | Failure::Switched => Why::ConnectionLost,
+            Failure::Lost(_) | Failure::Invalid(_) => Why::ConnectionLost,
             Failure::AttemptTimeout(_) => Why::AttemptTimeout,
             Failure::RequestTimeout { .. } => Why::RequestTimeout,
             Failure::BodyStalled(_) => Why::BodyStalled,
@@ -39,7 +39,7 @@ pub(super) fn limit(failure: &Failure) -> Option<ServiceLimit> {
         Failure::ClientStalled(_) => ServiceLimit::ClientSentNothing,
         // Counted with the request: it may come to them before an attempt, or after it.
         Failure::BodyTooLarge | Failure::ClientSlow => return None,
-        Failure::Connect(_) | Failure::Lost(_) | Failure::Switched | Failure::ClientBroke(_) => {
+        Failure::Connect(_) | Failure::Lost(_) | Failure::Invalid(_) | Failure::ClientBroke(_) => {
             return None;
         }
     })
@@ -53,7 +53,7 @@ impl From<&Ended> for AttemptResult {
         };
         match failure {
             Failure::Connect(_) => AttemptResult::ConnectFailed,
-            Failure::Lost(_) | Failure::Switched => AttemptResult::ConnectionLost,
+            Failure::Lost(_) | Failure::Invalid(_) => AttemptResult::ConnectionLost,
             Failure::AttemptTimeout(_)
             | Failure::RequestTimeout { .. }
             | Failure::BodyStalled(_) => AttemptResult::Timeout,
