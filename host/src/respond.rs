@@ -147,7 +147,6 @@ fn finish(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
     headers.insert(headers::X_REQUEST_ID, exchange.request_id.clone());
     // A client that was not asked for its body may send it or not: what follows would be a guess.
     let unasked = exchange.expectation.is_some() && !exchange.body.whole();
-    exchange.connection.meter.owes_no_continue();
     if (exchange.worker().draining() || unasked) && client == Version::HTTP_11 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -137,9 +137,4 @@ impl Meter {
     pub(crate) fn owe_continue(&self) {
         self.owes_continue.set(true);
     }
-
-    /// The final response is about to go out: behind its head a `100 Continue` would be a part of it.
-    pub(crate) fn owes_no_continue(&self) {
-        self.owes_continue.set(false);
-    }
 }
