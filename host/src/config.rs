@@ -207,7 +207,8 @@ pub struct Limits {
     ///
     /// A number. Default: `100`. Limits: `10` to `1000`.
     pub header_count: usize,
-    /// From the first byte of a request's head to its last.
+    /// From the first byte of a request's head to its last. Of a head that begins in one piece with the
+    /// request before it, `keep_alive_timeout` is what bounds the rest.
     ///
     /// A duration. Default: `10s`. Limits: `1ms` to `10m`.
     pub header_timeout: Duration,
