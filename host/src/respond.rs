@@ -152,8 +152,11 @@ fn finish(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
     }
 }
 
-fn own(response: Response<Bytes>, mut record: Box<Record>) -> Response<ResponseBody> {
+fn own(mut response: Response<Bytes>, mut record: Box<Record>) -> Response<ResponseBody> {
     record.status = response.status().as_u16();
+    if record.body().has_long_rest() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response.map(|bytes| ResponseBody::own(bytes, record))
 }
 

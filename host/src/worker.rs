@@ -367,9 +367,16 @@ impl Worker {
             // `io.rs` keeps this time: hyper's timer would also count idleness.
             .header_read_timeout(None)
             .serve_connection(TokioIo::new(socket), service);
+        let drain = async {
+            match self.draining.get() {
+                // It came with the last ones, and may have missed the announcement.
+                true => tokio::time::sleep(DRAIN_SETTLE).await,
+                false => self.drain.notified().await,
+            }
+        };
         let ended = tokio::select! {
             ended = &mut http => ended,
-            () = self.drain.notified() => {
+            () = drain => {
                 Pin::new(&mut http).graceful_shutdown();
                 (&mut http).await
             }

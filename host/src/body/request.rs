@@ -135,6 +135,12 @@ impl RequestBody {
         !self.kept.borrow().overflown
     }
 
+    /// Whether the client has announced more than is read of what nobody wants: behind the response its
+    /// connection is closed (RFC 9112 section 9.6).
+    pub(crate) fn has_long_rest(&self) -> bool {
+        !self.whole() && self.incoming.borrow().size_hint().lower() > UNWANTED_BYTES_MAX
+    }
+
     /// Whether any of it has come.
     pub(crate) fn has_begun(&self) -> bool {
         self.bytes.get() > 0 || self.whole()

@@ -489,6 +489,7 @@ mod limits {
         ("server.pages_prefix", None),
         ("server.trusted_proxies", None),
         ("server.strict_paths", None),
+        ("server.cache_dir", None),
         ("server.drain_delay", None),
         ("server.drain_timeout", Limit),
         ("admin.listen", None),
