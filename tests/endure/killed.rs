@@ -22,6 +22,9 @@ const CLIENTS: u32 = 32;
 /// GETs a second, and as many POSTs.
 const EACH_PER_S: u32 = 2_000;
 
+/// From one request of a client to its next.
+const PERIOD_MS: u64 = 1000 * CLIENTS as u64 / EACH_PER_S as u64;
+
 const KILL_EVERY: Duration = Duration::from_secs(2);
 const DOWN_FOR: Duration = Duration::from_millis(600);
 
@@ -54,6 +57,8 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
             _ = ticks.tick() => {
                 let victim = &mut endpoints[kills % 2];
                 kills += 1;
+                // The clients have the same clock and send at its ticks: not always just before them.
+                tokio::time::sleep(Duration::from_millis(kills as u64 * 3 % PERIOD_MS)).await;
                 victim.kill().await;
                 tokio::time::sleep(DOWN_FOR).await;
                 victim.up().await;
