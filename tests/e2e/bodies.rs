@@ -287,6 +287,13 @@ mod too_slow {
 mod unwanted {
     use super::*;
 
+    /// All but `/known` is 404, whose answer is the gateway's own and waits for no body.
+    async fn knowing_one_path(writer: &Upstream) -> Gateway {
+        let writer = orchestrator_tests::service("writer", [writer]);
+        let route = r#"[{ path_prefix = "/known", service = "writer" }]"#;
+        Gateway::start(format!("{writer}\npolicy.routing.config.routes = {route}")).await
+    }
+
     /// A client that sends all before it reads must not find its connection reset.
     #[tokio::test]
     async fn the_answer_that_came_early_is_seen_by_a_client_that_still_sends() {
@@ -307,12 +314,7 @@ mod unwanted {
     #[tokio::test]
     async fn a_short_rest_leaves_the_connection_usable() {
         let writer = Upstream::start().await;
-        let gateway = Gateway::start(format!(
-            "{}\n{}",
-            orchestrator_tests::service("writer", [&writer]),
-            r#"policy.routing.config.routes = [{ path_prefix = "/known", service = "writer" }]"#
-        ))
-        .await;
+        let gateway = knowing_one_path(&writer).await;
         let mut client = gateway.connect().await;
         for _ in 0..2 {
             client.send("POST /unknown HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n").await;
@@ -325,12 +327,7 @@ mod unwanted {
     #[tokio::test]
     async fn a_rest_that_is_too_long_has_the_answer_say_that_the_connection_ends() {
         let writer = Upstream::start().await;
-        let gateway = Gateway::start(format!(
-            "{}\n{}",
-            orchestrator_tests::service("writer", [&writer]),
-            r#"policy.routing.config.routes = [{ path_prefix = "/known", service = "writer" }]"#
-        ))
-        .await;
+        let gateway = knowing_one_path(&writer).await;
         for (length, close) in [(65_536, None), (65_537, Some("close".to_owned()))] {
             let mut client = gateway.connect().await;
             client

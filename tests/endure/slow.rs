@@ -118,6 +118,8 @@ async fn under(attack: &Attack, count: usize, verdicts: &mut Verdicts) {
         "all are held at once",
         format!("{} of {count}", seen.most),
     );
+    let each_client = seen.resident as f64 / 1024.0 / count as f64;
+    figure("resident for each slow client, all its connections", format!("{each_client:.1} KiB"));
     let each = seen.resident / seen.sockets.max(1) as u64;
     let said = format!("{:.1} KiB for each of {}", each as f64 / 1024.0, seen.sockets);
     verdicts.verdict(each <= RESIDENT_MAX, "at most 24 KiB resident for each connection", said);
