@@ -1,6 +1,9 @@
 //! The admin listener, on the control thread: `/metrics`, `/livez`, `/readyz`.
 
+mod listener;
+
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,13 +15,15 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::io::{Patience, Socket};
+use crate::io::{Meter, Patience, Socket};
 use crate::telemetry::metrics::{Format, Metrics};
+pub(crate) use listener::Listener;
+use listener::Stream;
 
 /// Connections of operators and scrapers at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -113,12 +118,12 @@ fn page(
 }
 
 /// Serves until its task is aborted.
-pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "the admin listener cannot accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -133,22 +138,43 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, shared: Arc<Shared>) {
-    let (socket, meter) = Socket::accepted(stream, PATIENCE);
+async fn serve_connection(stream: Stream, shared: Arc<Shared>) {
+    let mut http = http1::Builder::new();
+    http.max_buf_size(HEAD_BYTES_MAX).max_headers(HEAD_FIELDS_MAX);
+    match stream {
+        Stream::Tcp(stream) => {
+            let (socket, meter) = Socket::accepted(stream, PATIENCE);
+            // `io.rs` keeps this time: hyper's timer would also count idleness.
+            http.header_read_timeout(None);
+            answer_all(&http, socket, Some(meter), shared).await;
+        }
+        Stream::Unix(socket) => {
+            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE.keep_alive);
+            answer_all(&http, socket, None, shared).await;
+        }
+    }
+}
+
+/// Answers what comes on this connection. `meter` is that of `io.rs`, where the socket is one of its.
+async fn answer_all(
+    http: &http1::Builder,
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    meter: Option<Rc<Meter>>,
+    shared: Arc<Shared>,
+) {
     let service = service_fn(move |request| {
         let (shared, meter) = (shared.clone(), meter.clone());
-        meter.exchange_begins();
+        if let Some(meter) = &meter {
+            meter.exchange_begins();
+        }
         async move {
             let response = shared.answer(&request).await;
-            meter.exchange_ends(Instant::now(), false);
+            if let Some(meter) = &meter {
+                meter.exchange_ends(Instant::now(), false);
+            }
             Ok::<_, Infallible>(response)
         }
     });
-    let _ = http1::Builder::new() // What goes wrong here is the operator's own client.
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEAD_FIELDS_MAX)
-        // `io.rs` keeps this time: hyper's timer would also count idleness.
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(socket), service)
-        .await;
+    // What goes wrong here is the operator's own client.
+    let _ = http.serve_connection(TokioIo::new(socket), service).await;
 }

@@ -1,6 +1,7 @@
 //! The control thread: assembles what the workers share, starts them, and does whatever is done
 //! once per process: checks, names, the admin listener, draining.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Diagnostic, Diagnostics, SourceMap};
+use crate::config::{AdminListen, Config, Diagnostic, Diagnostics, SourceMap};
 use crate::policy::{Engine, Kind, LoadError, Sizing, Version};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::{Counters, Metrics};
@@ -30,7 +31,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Gateway {
     listen: SocketAddr,
-    admin: SocketAddr,
+    admin: AdminListen,
     config: Arc<Config>,
     shared: Arc<admin::Shared>,
     commands: Vec<mpsc::Sender<Command>>,
@@ -49,10 +50,15 @@ pub enum StartError {
         "cannot listen on {address}: {error}; {}, or set `{key}`",
         match error.kind() {
             io::ErrorKind::AddrInUse => "is another gateway running? Stop it",
+            // From here on: as it is with the path of a socket only.
+            io::ErrorKind::NotFound => "make the folder",
+            io::ErrorKind::AlreadyExists => "move that away",
+            io::ErrorKind::PermissionDenied if address.starts_with("unix:") =>
+                "let the gateway's user write in the folder",
             _ => "use an address of this machine",
         }
     )]
-    Listen { address: SocketAddr, key: &'static str, error: io::Error },
+    Listen { address: String, key: &'static str, error: io::Error },
     #[error("cannot open the access log {to}: {error}; make the folder, or set `log.access`")]
     AccessLog { to: String, error: io::Error },
     #[error("cannot reserve memory for the policies: {0}")]
@@ -73,11 +79,8 @@ impl Gateway {
         let config = Arc::new(config);
         let (listen, listeners) = bind_workers(config.server.listen, config.server.workers)
             .map_err(listening("server.listen", config.server.listen))?;
-        let admin_listener = bind(config.admin.listen, false)
-            .and_then(|socket| tokio::net::TcpListener::from_std(socket.into()))
-            .map_err(listening("admin.listen", config.admin.listen))?;
-        let admin =
-            admin_listener.local_addr().map_err(listening("admin.listen", config.admin.listen))?;
+        let admin_listener = admin::Listener::bind(&config.admin.listen)
+            .map_err(listening("admin.listen", &config.admin.listen))?;
 
         let policies = Policies::load(&config, source)?;
         let services = Services::new(&config);
@@ -97,7 +100,7 @@ impl Gateway {
 
         let mut gateway = Gateway {
             listen,
-            admin,
+            admin: admin_listener.address().clone(),
             shared: shared.clone(),
             commands: Vec::new(),
             workers: Vec::new(),
@@ -157,8 +160,8 @@ impl Gateway {
     }
 
     /// Where operators connect.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    pub fn admin(&self) -> &AdminListen {
+        &self.admin
     }
 
     /// Is not ready any more for `drain_delay`, stops accepting, finishes what is under way for
@@ -256,8 +259,8 @@ fn diagnostics_of(source: &SourceMap, kind: Kind, error: LoadError) -> Vec<Diagn
     }
 }
 
-fn listening(key: &'static str, address: SocketAddr) -> impl Fn(io::Error) -> StartError {
-    move |error| StartError::Listen { address, key, error }
+fn listening(key: &'static str, address: impl Display) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::Listen { address: address.to_string(), key, error }
 }
 
 /// One listener for each worker, all on one address, among which the kernel spreads connections.
@@ -275,7 +278,8 @@ fn bind_workers(
     Ok((bound, listeners?))
 }
 
-fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+/// A listener at this address. `shared`: others of this process may be there too.
+pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
