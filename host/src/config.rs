@@ -4,8 +4,8 @@
 //! its limits. A key that a file leaves out has the value of the built-in configuration
 //! ([`Config::builtin`]); a key that is not listed here is unknown, and so refused.
 //!
-//! **A new key** is a field of the struct whose documentation begins with the key's section. The
-//! field's documentation says what the key does; its last paragraph is of this form:
+//! **A new key** is a field of the struct whose documentation begins with the key's section; where a
+//! section has one key of several, each is a variant of such an enum. The field's documentation says what the key does; its last paragraph is of this form:
 //!
 //! ```text
 //! A duration. Default: `30s`. Limits: `1ms` to `1h`.

@@ -477,10 +477,14 @@ mod limits {
         Limit,
         /// The same under this key, with which it makes one limit.
         With(&'static str),
+        /// This family has it, which tells more about it.
+        In(&'static str),
+        /// It is not enforced yet; whoever does that counts it, and says here where.
+        NotYet,
         /// It is not a limit that can bite while the gateway serves.
         None,
     }
-    use Key::{Limit, None, With};
+    use Key::{In, Limit, None, NotYet, With};
 
     const KEYS: &[(&str, Key)] = &[
         ("server.listen", None),
@@ -490,9 +494,12 @@ mod limits {
         ("server.trusted_proxies", None),
         ("server.strict_paths", None),
         ("server.cache_dir", None),
+        ("server.state_dir", None),
+        ("server.watch", None),
         ("server.drain_delay", None),
         ("server.drain_timeout", Limit),
         ("admin.listen", None),
+        ("admin.tokens", None),
         ("proxy.request_timeout", Limit),
         ("proxy.attempt_timeout", Limit),
         ("proxy.idle_timeout", Limit),
@@ -521,8 +528,22 @@ mod limits {
         ("log.level", None),
         ("log.access", None),
         ("policy_limits.decision_timeout", Limit),
+        ("policy_limits.wall_timeout", In("orchestrator_policy_faults_total")),
+        ("policy_limits.configure_timeout", NotYet),
         ("policy_limits.memory_max", Limit),
         ("policy_limits.result_max", Limit),
+        ("policy_limits.stack_max", NotYet),
+        ("policy_limits.table_elements_max", NotYet),
+        ("policy_limits.tables_max", NotYet),
+        ("policy_limits.core_instances_max", NotYet),
+        ("policy_limits.log_lines_per_s", NotYet),
+        ("policy_limits.component_max", NotYet),
+        ("policy_limits.compile_memory_max", NotYet),
+        ("policy_limits.compile_cpu", NotYet),
+        ("policy_limits.compile_cpu_per_mib", NotYet),
+        ("policy_limits.compile_timeout", NotYet),
+        ("policy_limits.fault_threshold", NotYet),
+        ("policy_limits.fault_window", NotYet),
     ];
 
     /// The keys of `config.rs`, but for the tables whose keys are words of CORS, services and
@@ -579,6 +600,8 @@ mod limits {
                 With(other) => {
                     assert!(KEYS.iter().any(|(known, of)| known == other && matches!(of, Limit)));
                 }
+                In(family) => assert!(page.contains(&format!("\n{family}{{")), "no {family}"),
+                NotYet => assert!(!shown.contains(key), "`{key}` is said to be not enforced yet"),
                 None => assert!(!shown.contains(key), "`{key}` is said to be no limit"),
             }
         }
