@@ -82,7 +82,8 @@ const PIECES: &[&str] = &[
 
 fn never_panics(text: &str) -> Result<(), TestCaseError> {
     let wrong = match parse(text) {
-        Ok((_, map)) => {
+        Ok((config, map)) => {
+            config.differences_that_need_a_restart(&super::Config::builtin().0);
             let error = map.policy_error(Kind::Routing, "/routes/1/~1", text, Some(text));
             error.render(true);
             prop_assert!(error.position().is_some());
