@@ -1,9 +1,12 @@
 //! The command line: one file a verb.
 
 mod check;
+mod client;
 mod config;
 mod demo;
+mod policy;
 mod serve;
+mod status;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -56,6 +59,15 @@ enum Verb {
         after_help = "Example:\n  orchestrator config show --config gateway.toml"
     )]
     Config(config::Verb),
+    /// Replace policies on a running gateway, and look at components
+    #[command(
+        subcommand,
+        after_help = "Example:\n  orchestrator policy push routing.wasm --as routing"
+    )]
+    Policy(policy::Verb),
+    /// Show a running gateway: its policies, services and circuits
+    #[command(after_help = "Example:\n  orchestrator status --admin 127.0.0.1:8004")]
+    Status(status::Arguments),
     /// Compile a component within limits: what the gateway starts for each
     #[command(name = COMPILE_VERB, hide = true)]
     Compile { arguments: Vec<String> },
@@ -77,6 +89,8 @@ pub(crate) fn run() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Config(verb) => config::run(&verb),
+        Verb::Policy(verb) => policy::run(&verb),
+        Verb::Status(arguments) => status::run(&arguments),
         Verb::Compile { arguments } => match compile_in_this_process(&arguments) {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(reason) => {

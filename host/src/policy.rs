@@ -10,6 +10,7 @@ mod compile;
 mod contract;
 mod engine;
 mod facts;
+mod inspect;
 mod instance;
 mod overrun;
 mod stats;
@@ -18,11 +19,13 @@ mod versions;
 mod wasi;
 
 pub use compile::{VERB as COMPILE_VERB, compile_in_this_process};
+pub(crate) use engine::THIS_PROGRAM;
 pub use engine::{Engine, Sizing};
 pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState, StateOf,
 };
+pub use inspect::{Inspection, inspect};
 pub use instance::Warm;
 pub use stats::{Stats, Summary};
 pub use verify::verify;

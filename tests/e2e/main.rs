@@ -27,6 +27,7 @@ mod outages;
 mod pages;
 mod paths;
 mod policies;
+mod policy_cli;
 mod proxying;
 mod retry;
 mod routing;

@@ -13,6 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
@@ -51,12 +52,12 @@ impl Compiler {
         Compiler { program, one_at_a_time: Semaphore::new(1) }
     }
 
-    /// The code of a component.
+    /// The code of a component, and what making it took.
     pub(super) async fn compile(
         &self,
         component: &[u8],
         limits: &PolicyLimits,
-    ) -> Result<Vec<u8>, LoadError> {
+    ) -> Result<(Vec<u8>, Usage), LoadError> {
         let _turn = self.one_at_a_time.acquire().await.expect("the semaphore is never closed");
         let cpu = cpu_allowance(component.len(), limits);
         let child = Command::new(&self.program)
@@ -78,9 +79,43 @@ impl Compiler {
         };
         let output =
             output.map_err(|error| LoadError::Compile(format!("the compiling child: {error}")))?;
-        match output.status.success() && output.reason.is_empty() {
-            true => Ok(output.code),
+        match output.status.success() {
+            true => Ok((output.code, Usage::read(&output.said))),
             false => Err(refusal(&output, cpu, limits)),
+        }
+    }
+}
+
+/// What compiling a component took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    pub(super) cpu: Duration,
+    /// The most that was resident, in bytes. What its allocator reserves beyond is as much as there is.
+    pub(super) resident: u64,
+}
+
+impl Usage {
+    /// Of this process, so far.
+    fn now() -> Usage {
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        Usage {
+            cpu: Duration::try_from(cpu).unwrap_or_default(),
+            resident: peak.unwrap_or(0) << 10,
+        }
+    }
+
+    fn write(&self) -> String {
+        format!("{} {}", self.cpu.as_micros(), self.resident)
+    }
+
+    fn read(text: &str) -> Usage {
+        let mut numbers = text.split(' ').map(|number| number.parse().unwrap_or(0));
+        Usage {
+            cpu: Duration::from_micros(numbers.next().unwrap_or(0)),
+            resident: numbers.next().unwrap_or(0),
         }
     }
 }
@@ -88,7 +123,8 @@ impl Compiler {
 struct Output {
     status: ExitStatus,
     code: Vec<u8>,
-    reason: String,
+    /// The reason of a refusal, or what it took.
+    said: String,
 }
 
 /// Hands the component over and takes what comes, all at once: neither side waits for the other.
@@ -96,7 +132,7 @@ async fn talk(mut child: Child, component: &[u8]) -> std::io::Result<Output> {
     let mut stdin = child.stdin.take().expect("it is piped");
     let stdout = child.stdout.take().expect("it is piped");
     let stderr = child.stderr.take().expect("it is piped");
-    let (mut code, mut reason) = (Vec::new(), Vec::new());
+    let (mut code, mut said) = (Vec::new(), Vec::new());
     let give = async {
         // A child that has ended does not read: its status says why.
         let _ = stdin.write_all(component).await;
@@ -104,12 +140,12 @@ async fn talk(mut child: Child, component: &[u8]) -> std::io::Result<Output> {
     };
     let mut stdout = stdout.take(CODE_BYTES_MAX);
     let mut stderr = stderr.take(REASON_BYTES_MAX);
-    let ((), code_read, reason_read) =
-        tokio::join!(give, stdout.read_to_end(&mut code), stderr.read_to_end(&mut reason));
+    let ((), code_read, said_read) =
+        tokio::join!(give, stdout.read_to_end(&mut code), stderr.read_to_end(&mut said));
     code_read?;
-    reason_read?;
+    said_read?;
     let status = child.wait().await?;
-    Ok(Output { status, code, reason: String::from_utf8_lossy(&reason).trim().to_owned() })
+    Ok(Output { status, code, said: String::from_utf8_lossy(&said).trim().to_owned() })
 }
 
 /// The kernel counts whole seconds.
@@ -124,7 +160,7 @@ fn refusal(output: &Output, cpu: Duration, limits: &PolicyLimits) -> LoadError {
         let memory = bytesize::ByteSize(limits.compile_memory_max);
         too_much("compile_memory_max", format!("more than {memory} of memory"))
     };
-    let reason = output.reason.lines().next().unwrap_or_default();
+    let reason = output.said.lines().next().unwrap_or_default();
     let signal = output.status.signal().and_then(Signal::from_named_raw);
     match signal {
         Some(Signal::XCPU | Signal::KILL) => {
@@ -132,17 +168,17 @@ fn refusal(output: &Output, cpu: Duration, limits: &PolicyLimits) -> LoadError {
             too_much("compile_cpu", time)
         }
         // Memory that cannot be had aborts the child.
-        Some(Signal::ABORT) if output.reason.contains("memory allocation") => out_of_memory(),
+        Some(Signal::ABORT) if output.said.contains("memory allocation") => out_of_memory(),
         Some(signal) => LoadError::Compile(format!(
             "the compiler cannot cope with it: signal {}, {reason:?}",
             signal.as_raw()
         )),
-        None if output.reason.contains("Cannot allocate memory") => out_of_memory(),
+        None if output.said.contains("Cannot allocate memory") => out_of_memory(),
         None if reason.is_empty() => LoadError::Compile(format!(
             "the compiling child ended without a word: {}",
             output.status
         )),
-        None => LoadError::Compile(format!("this is not a valid component: {}", output.reason)),
+        None => LoadError::Compile(format!("this is not a valid component: {}", output.said)),
     }
 }
 
@@ -176,7 +212,8 @@ pub fn compile_in_this_process(arguments: &[String]) -> Result<(), String> {
         error.root_cause().to_string()
     })?;
     let mut out = std::io::stdout().lock();
-    out.write_all(&code).and_then(|()| out.flush()).map_err(|error| fail(&error))
+    out.write_all(&code).and_then(|()| out.flush()).map_err(|error| fail(&error))?;
+    write!(std::io::stderr().lock(), "{}", Usage::now().write()).map_err(|error| fail(&error))
 }
 
 fn limit(memory: u64, cpu: u64) -> rustix::io::Result<()> {

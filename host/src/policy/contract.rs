@@ -3,6 +3,7 @@
 //!
 //! A refusal says which interface it wanted, which one is offered, and what to do.
 
+use wasmtime::ResourcesRequired;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, Linker};
 
@@ -124,6 +125,12 @@ fn is_offered_wasi(name: &str) -> bool {
         && name.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
 }
 
+/// In bytes: wasmtime counts pages.
+pub(super) fn initial_memory(required: &ResourcesRequired) -> u64 {
+    const PAGE_BYTES: u64 = 64 << 10;
+    required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES)
+}
+
 pub(super) fn check_space(component: &Component, limits: &PolicyLimits) -> Result<(), LoadError> {
     let Some(required) = component.resources_required() else {
         return Err(LoadError::Contract(
@@ -139,7 +146,7 @@ pub(super) fn check_space(component: &Component, limits: &PolicyLimits) -> Resul
         key,
         text: format!("it begins with {what}, and `{key}` is {max}: raise `{key}` for this policy"),
     };
-    let memory = required.max_initial_memory_size.unwrap_or(0);
+    let memory = initial_memory(&required);
     if memory > limits.memory_max as u64 {
         let size = |bytes| bytesize::ByteSize(bytes).to_string();
         let what = format!("{} of memory", size(memory));

@@ -68,6 +68,9 @@ impl Sizing {
     }
 }
 
+/// The program that compiles: this one, as it was when it was started.
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Compiles components and offers them the host's functions.
 #[derive(Clone)]
 pub struct Engine {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use super::bindings::{Host, Setup};
+use super::compile::Usage;
 use super::contract::{Interfaces, OFFERED, PACKAGE, check_space, export};
 use super::engine::Engine;
 use super::stats::Stats;
@@ -265,7 +266,7 @@ impl Version {
         policy: &config::Policy,
         services: &[String],
     ) -> Result<Version, LoadError> {
-        let component = compile(engine, &source.component, &policy.limits).await?;
+        let (component, _) = compile(engine, &source.component, &policy.limits).await?;
         let interfaces = Interfaces::of(engine, &component);
         interfaces.check_contract(kind, &engine.linker)?;
         check_space(&component, &policy.limits)?;
@@ -341,11 +342,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-async fn compile(
+/// What a component compiles to, and what that took; nothing where an earlier start has done it.
+pub(super) async fn compile(
     engine: &Engine,
     bytes: &[u8],
     limits: &PolicyLimits,
-) -> Result<Component, LoadError> {
+) -> Result<(Component, Option<Usage>), LoadError> {
     const WASM: &[u8] = b"\0asm";
     const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
     let refuse = |text: &str| Err(LoadError::NotAComponent(text.into()));
@@ -363,16 +365,16 @@ async fn compile(
     }
     let cache = engine.cache.as_deref();
     if let Some(compiled) = cache.and_then(|cache| cache.get(&engine.wasmtime, bytes)) {
-        return Ok(compiled);
+        return Ok((compiled, None));
     }
-    let code = engine.compiler.compile(bytes, limits).await?;
+    let (code, usage) = engine.compiler.compile(bytes, limits).await?;
     let compiled = cache::component_of(&engine.wasmtime, &code).map_err(|error| no_room(&error))?;
     if let Some(cache) = cache
         && let Err(error) = cache.put(&engine.wasmtime, bytes, &code)
     {
         tracing::warn!(%error, "cannot keep a compiled policy: see `server.cache_dir`");
     }
-    Ok(compiled)
+    Ok((compiled, Some(usage)))
 }
 
 /// What was compiled does not fit into the pool, whose slots the limits have sized.

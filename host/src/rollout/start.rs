@@ -14,12 +14,11 @@ use super::store::Store;
 use super::{Book, Events, Origin, Rollout, off_thread};
 use crate::config::{self, Component, Config, Diagnostic, Diagnostics, SourceMap};
 use crate::gateway::StartError;
-use crate::policy::{Engine, Kind, LoadError, Sizing, Source, Step, Version, short_name, verify};
+use crate::policy::{
+    Engine, Kind, LoadError, Sizing, Source, Step, THIS_PROGRAM, Version, short_name, verify,
+};
 use crate::snapshot::{Generation, Roster};
 use crate::telemetry::rollout::Rollouts;
-
-/// The program that compiles: this one, as it was when it was started.
-const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Loads what decides first.
 pub(crate) async fn begin(config: &Config, source: &SourceMap) -> Result<Rc<Rollout>, StartError> {

@@ -1,0 +1,147 @@
+//! What a component is and would need, without a gateway that takes it.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use wasmparser::{KnownCustom, Parser, Payload};
+
+use super::Kind;
+use super::compile::Usage;
+use super::contract::{Interfaces, OFFERED, PACKAGE, check_space, initial_memory};
+use super::engine::{Engine, Sizing, THIS_PROGRAM};
+use super::versions::{LoadError, Step, compile, hex};
+use crate::config::{Config, PolicyLimits};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Inspection {
+    pub sha256: String,
+    /// In bytes.
+    pub size: u64,
+    /// `routing-policy` or `retry-policy`.
+    pub world: Option<String>,
+    /// The version of the contract that it wants.
+    pub contract: Option<String>,
+    /// The one that this gateway has.
+    pub offered: &'static str,
+    /// Languages and tools, as they have signed it.
+    pub made_by: Vec<String>,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+    /// A key of `[policy_limits]`, what this component needs of it, and its default.
+    pub needs: Vec<(&'static str, String, String)>,
+    /// Where it would be refused, and why.
+    pub wrong: Option<(Step, String)>,
+}
+
+/// Looks at a component, within limits far beyond the default ones, so that what it needs can be seen.
+pub async fn inspect(component: Bytes) -> Inspection {
+    let (defaults, _) = Config::builtin();
+    let defaults = &defaults.routing.limits;
+    let mut found = Inspection {
+        sha256: hex(&Sha256::digest(&component)),
+        size: component.len() as u64,
+        world: None,
+        contract: None,
+        offered: OFFERED,
+        made_by: producers(&component),
+        imports: Vec::new(),
+        exports: Vec::new(),
+        needs: vec![(
+            "component_max",
+            size(component.len() as u64),
+            size(defaults.component_max as u64),
+        )],
+        wrong: None,
+    };
+    if let Err(error) = look(&component, defaults, &mut found).await {
+        found.wrong = Some((error.step(), error.to_string()));
+    }
+    found
+}
+
+async fn look(
+    bytes: &Bytes,
+    defaults: &PolicyLimits,
+    found: &mut Inspection,
+) -> Result<(), LoadError> {
+    let generous = PolicyLimits {
+        memory_max: 256 << 20,
+        table_elements_max: 1_000_000,
+        tables_max: 64,
+        core_instances_max: 128,
+        component_max: 256 << 20,
+        compile_memory_max: 8 << 30,
+        compile_cpu: 10 * defaults.compile_cpu,
+        ..defaults.clone()
+    };
+    let engine = Engine::new(Sizing::of(1, [&generous]), THIS_PROGRAM.into())
+        .map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+    let (component, usage) = compile(&engine, bytes, &generous).await?;
+    let required = component.resources_required();
+    let (memory, elements, tables) = required.map_or((0, 0, 0), |required| {
+        let elements = required.max_initial_table_size.unwrap_or(0);
+        (initial_memory(&required), elements, required.num_tables)
+    });
+    let Usage { cpu, resident } = usage.unwrap_or_default();
+    let mib = bytes.len() as f64 / f64::from(1 << 20);
+    let allowed = defaults.compile_cpu + defaults.compile_cpu_per_mib.mul_f64(mib);
+    let seconds = |time: std::time::Duration| format!("{:.1} s", time.as_secs_f64());
+    found.needs.extend([
+        ("memory_max", format!("{} at first", size(memory)), size(defaults.memory_max as u64)),
+        (
+            "table_elements_max",
+            format!("{elements} at first"),
+            defaults.table_elements_max.to_string(),
+        ),
+        ("tables_max", tables.to_string(), defaults.tables_max.to_string()),
+        ("compile_cpu", seconds(cpu), format!("{} for this size", seconds(allowed))),
+        (
+            "compile_memory_max",
+            format!("{} resident", size(resident)),
+            size(defaults.compile_memory_max),
+        ),
+    ]);
+    let interfaces = Interfaces::of(&engine, &component);
+    found.imports = interfaces.imports.iter().map(|(name, _)| name.clone()).collect();
+    found.exports.clone_from(&interfaces.exports);
+    let all = interfaces.exports.iter().chain(&found.imports);
+    found.contract = all
+        .filter_map(|name| name.strip_prefix(PACKAGE)?.split_once('@'))
+        .map(|(_, version)| version.to_owned())
+        .max();
+    let kind = Kind::ALL.into_iter().find(|kind| {
+        let interface = format!("{PACKAGE}{}@", kind.name());
+        interfaces.exports.iter().any(|name| name.starts_with(&interface))
+    });
+    found.world = kind.map(|kind| format!("{}-policy", kind.name()));
+    // Where it is neither, the words for one kind do for both.
+    interfaces.check_contract(kind.unwrap_or(Kind::Routing), &engine.linker)?;
+    check_space(&component, &generous)
+}
+
+fn size(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).to_string()
+}
+
+/// What tools have written into the component, and into the modules within it, of themselves.
+fn producers(component: &[u8]) -> Vec<String> {
+    let mut all = Vec::new();
+    for payload in Parser::new(0).parse_all(component) {
+        let Ok(Payload::CustomSection(section)) = payload else {
+            if payload.is_err() {
+                break;
+            }
+            continue;
+        };
+        let KnownCustom::Producers(fields) = section.as_known() else { continue };
+        for field in fields.into_iter().flatten() {
+            for value in field.values.into_iter().flatten() {
+                let made_by = format!("{} {}", value.name, value.version);
+                if !all.contains(&made_by) {
+                    all.push(made_by);
+                }
+            }
+        }
+    }
+    all
+}
