@@ -50,7 +50,7 @@ async fn every_line_that_it_prints_does_what_it_says() {
     let _alone = PORTS.lock().await;
     let mut demo = Gateway::demo().await;
     let commands = commands(&demo);
-    assert_eq!(commands.len(), 9, "{commands:?}");
+    assert_eq!(commands.len(), 10, "{commands:?}");
 
     // A request, and one to another service.
     assert_eq!(run(&commands, "/notes/7").await.json()["service"], "writer");
@@ -85,6 +85,32 @@ async fn every_line_that_it_prints_does_what_it_says() {
     let begun = Instant::now();
     assert_eq!(run(&commands, "?delay=2s").await.status(), 200);
     assert!(begun.elapsed() >= Duration::from_secs(2));
+
+    // A policy that is replaced, and taken back.
+    let lines = demo.access.lines();
+    let token = lines.iter().find_map(|line| line.split_once("ORCHESTRATOR_TOKEN=")).unwrap().1;
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let config = lines.iter().find_map(|line| line.split('\'').find(|it| it.starts_with('{')));
+    let (token, config) = (file("token", token), file("retry.json", config.unwrap()));
+    let dist = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/dist/retry.wasm");
+    let admin = demo.admin.to_string();
+    let with = ["--admin", &admin, "--token-file", &token];
+    let push = ["policy", "push", dist, "--as", "retry", "--config", &config];
+    let pushed = orchestrator_tests::run([&push[..], &with].concat()).await;
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+    let begun = Instant::now();
+    assert_eq!(
+        curl(commands.iter().rfind(|it| it.contains("fail=2")).unwrap()).await.status(),
+        200
+    );
+    assert!(begun.elapsed() < Duration::from_millis(1900), "after two delays of 20 ms");
+    let back = [&["policy", "rollback", "retry"][..], &with].concat();
+    assert_eq!(orchestrator_tests::run(back).await.code, 0);
 
     demo.interrupt();
     assert_eq!(demo.exit().await.code(), Some(0));

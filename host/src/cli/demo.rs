@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use orchestrator::config::{AdminListen, Config, Endpoint, SourceMap};
+use orchestrator::config::{AdminListen, AdminToken, Config, Endpoint, SourceMap, TokenSource};
 use orchestrator::gateway::Gateway;
 
 use super::{Stop, on_control_thread, refuse, start_log};
@@ -52,6 +52,15 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
         *listen = bind_or_any(*listen, "admin", &mut notes)?.local_addr()?;
     }
 
+    // Whoever sees the demo's words may replace its policies.
+    let token = format!("{:032x}", fastrand::u128(..));
+    let mut token_file = tempfile::NamedTempFile::new()?;
+    writeln!(token_file, "{token}")?;
+    config.admin.tokens = vec![AdminToken {
+        name: "demo".to_owned(),
+        source: TokenSource::File(token_file.path().to_owned()),
+    }];
+
     let told = config.clone();
     let gateway = match Gateway::start(config, &source).await {
         Ok(gateway) => gateway,
@@ -61,6 +70,7 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
         config: &told,
         listen: gateway.listen(),
         admin: gateway.admin(),
+        token: &token,
         notes: &notes,
         coloured: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };

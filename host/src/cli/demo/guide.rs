@@ -11,6 +11,8 @@ pub(super) struct Guide<'a> {
     pub(super) config: &'a Config,
     pub(super) listen: SocketAddr,
     pub(super) admin: &'a AdminListen,
+    /// With which policies are replaced.
+    pub(super) token: &'a str,
     /// What is not where the configuration says.
     pub(super) notes: &'a [String],
     pub(super) coloured: bool,
@@ -32,7 +34,7 @@ impl Guide<'_> {
             writeln!(f, "  {} {url:<23} {what}", self.bold(format!("{name:<9}")))
         };
         place(f, "gateway", &format!("http://{}", self.listen), "one port for all services")?;
-        place(f, "admin", &format!("http://{}", self.admin), "/metrics, /livez, /readyz")?;
+        place(f, "admin", &format!("http://{}", self.admin), "/metrics, /policies, /status")?;
         for service in &self.config.services {
             place(f, &service.name, &service.endpoints[0].url, &self.routes_of(&service.name))?;
         }
@@ -92,6 +94,22 @@ impl Guide<'_> {
         self.command(f, &down, "")?;
         self.command(f, &format!("curl {gateway}/health"), "overall: degraded")?;
         self.command(f, &format!("curl '{gateway}/api/enrich?delay=2s'"), "")?;
+
+        writeln!(f)?;
+        self.step(f, 5, "a policy that is replaced while the gateway serves, and taken back")?;
+        let admin = format!("ORCHESTRATOR_ADMIN={}", self.admin);
+        self.command(f, &format!("export {admin} ORCHESTRATOR_TOKEN={}", self.token), "")?;
+        let config = r#"{"attempts": 3, "delay": "20ms"}"#;
+        self.command(f, &format!("echo '{config}' >/tmp/retry.json"), "")?;
+        let push = "orchestrator policy push plugins/dist/retry.wasm --as retry";
+        self.command(f, &format!("{push} --config /tmp/retry.json"), "")?;
+        self.command(
+            f,
+            &format!("curl -i '{gateway}/api/writer/notes/7?fail=2'"),
+            "200 as in 2, but at once",
+        )?;
+        self.command(f, "orchestrator policy list", "who decides, and how fast")?;
+        self.command(f, "orchestrator policy rollback retry", "")?;
 
         writeln!(f, "\n{}\n", self.bold("Where to see it"))?;
         for (where_to, what) in [
