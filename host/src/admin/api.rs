@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, IF_MATCH, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -19,7 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::tokens::{self, Denied};
 use super::{Page, Shared, page, receive};
 use crate::local;
-use crate::policy::{Kind, Source};
+use crate::policy::{Kind, Source, Step};
 use crate::rollout::{Event, Failure, Origin, Placed, Proposal, Rollout};
 
 /// Who follows events hears something at least this often, so that both sides know of each other.
@@ -146,6 +148,14 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
             };
             let pushed = match receive::pushed(request, rollout.component_max(kind)).await {
                 Ok(pushed) => pushed,
+                Err((StatusCode::PAYLOAD_TOO_LARGE, text)) => {
+                    rollout.counts.of(kind).refused(Step::Receive, Some("component_max"));
+                    let more = json!({ "step": Step::Receive, "reason": text });
+                    let mut response = problem(StatusCode::PAYLOAD_TOO_LARGE, &text, more);
+                    // What is still to come is not read.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    return response;
+                }
                 Err((status, text)) => return problem(status, &text, json!({})),
             };
             let config = pushed

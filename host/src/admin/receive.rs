@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use http_body_util::{BodyDataStream, BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use multer::{Constraints, Multipart, SizeLimit};
 use serde_json::Value as Json;
 
@@ -37,7 +37,14 @@ pub(super) async fn pushed(
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default().to_owned();
     let receiving = async {
-        if let Ok(boundary) = multer::parse_boundary(&content_type) {
+        let boundary = multer::parse_boundary(&content_type).ok();
+        let texts = if boundary.is_some() { 2 * TEXT_BYTES_MAX + FORM_BYTES_MAX } else { 0 };
+        // Before the first byte: nobody wants to send for minutes what is too large anyway.
+        let announced = request.body().size_hint().exact();
+        if announced.is_some_and(|bytes| bytes > (component_max + texts) as u64) {
+            return Err(too_large("component_max", component_max));
+        }
+        if let Some(boundary) = boundary {
             return form(request.into_body(), boundary, component_max).await;
         }
         if !content_type.starts_with("application/wasm") {

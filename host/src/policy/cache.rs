@@ -10,10 +10,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -23,6 +22,11 @@ const FILES_MAX: usize = 64;
 const SUM_BYTES: usize = 32;
 
 const EXTENSION: &str = "cwasm";
+
+/// What the names of files begin with that are not whole yet. Another gateway may be writing one; one that
+/// is older than [`WRITING_TIME_MAX`] belongs to nobody any more.
+const UNFINISHED: &str = ".unfinished-";
+const WRITING_TIME_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Cache {
@@ -59,7 +63,7 @@ impl Cache {
 
     /// Keeps what was compiled from these bytes. The file appears under its name when it is whole.
     pub(super) fn put(&self, engine: &Engine, bytes: &[u8], code: &[u8]) -> io::Result<()> {
-        let mut file = NamedTempFile::new_in(&self.folder)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
         file.write_all(&Sha256::digest(code))?;
         file.write_all(code)?;
         file.persist(self.file(engine, bytes))?;
@@ -80,7 +84,14 @@ impl Cache {
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
-            let path = entry?.path();
+            let entry = entry?;
+            let path = entry.path();
+            let unfinished =
+                entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes());
+            let age = entry.metadata().and_then(|it| it.modified()).map(|it| it.elapsed());
+            if unfinished && age.is_ok_and(|age| age.is_ok_and(|age| age > WRITING_TIME_MAX)) {
+                let _ = fs::remove_file(&path); // As below.
+            }
             // Another gateway may have removed it by now.
             if path.extension().is_some_and(|it| it == EXTENSION)
                 && let Ok(found) = fs::metadata(&path)

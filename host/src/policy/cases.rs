@@ -278,7 +278,11 @@ impl Routing {
             (None, None) => None,
         };
         if choice.is_some() && choice != answer.choice {
-            return Some(format!("its choice was {:?}, not {choice:?}", answer.choice));
+            return Some(format!(
+                "its choice was {}, not {}",
+                shown(&answer.choice),
+                shown(&choice)
+            ));
         }
         fn other<T: PartialEq + std::fmt::Debug>(
             what: &str,
@@ -286,7 +290,7 @@ impl Routing {
             found: Option<T>,
         ) -> Option<String> {
             let differs = wanted.is_some() && *wanted != found;
-            differs.then(|| format!("its {what} was {found:?}, not {wanted:?}"))
+            differs.then(|| format!("its {what} was {}, not {}", shown(&found), shown(wanted)))
         }
         let text = |bytes: &Option<Vec<u8>>| {
             bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
@@ -305,6 +309,11 @@ impl Routing {
     }
 }
 
+/// What a part of an answer is, for people.
+fn shown<T: std::fmt::Debug>(part: &Option<T>) -> String {
+    part.as_ref().map_or_else(|| "not set".to_owned(), |part| format!("{part:?}"))
+}
+
 /// The last edit of a header counts.
 fn edits(
     what: &str,
@@ -315,7 +324,9 @@ fn edits(
         let edit = found.iter().rev().find(|(edited, _)| edited.eq_ignore_ascii_case(name));
         let edit = edit.map(|(_, value)| value.as_deref().map(String::from_utf8_lossy));
         let same = edit.as_ref().is_some_and(|edit| edit.as_deref() == value.as_deref());
-        (!same).then(|| format!("its {what} have {name} as {edit:?}, not {value:?}"))
+        let edit = edit.as_ref().map(|edit| edit.as_deref().unwrap_or("removed"));
+        let value = value.as_deref().unwrap_or("removed");
+        (!same).then(|| format!("its {what} have {name} {}, not {value:?}", shown(&edit)))
     })
 }
 

@@ -160,15 +160,24 @@ fn refusal(output: &Output, cpu: Duration, limits: &PolicyLimits) -> LoadError {
         let memory = bytesize::ByteSize(limits.compile_memory_max);
         too_much("compile_memory_max", format!("more than {memory} of memory"))
     };
-    let reason = output.said.lines().next().unwrap_or_default();
+    // Of a panic, what follows the place in the source.
+    let reason = output.said.lines().find(|line| !line.contains("panicked at"));
+    let reason = reason.unwrap_or_default();
+    let is_memory = ["memory allocation", "out of memory", "out-of-memory"];
+    let is_memory = is_memory.iter().any(|words| output.said.contains(words));
     let signal = output.status.signal().and_then(Signal::from_named_raw);
     match signal {
-        Some(Signal::XCPU | Signal::KILL) => {
+        Some(Signal::XCPU) => {
             let time = format!("more than {} s of CPU time", cpu.as_secs());
             too_much("compile_cpu", time)
         }
         // Memory that cannot be had aborts the child.
-        Some(Signal::ABORT) if output.said.contains("memory allocation") => out_of_memory(),
+        Some(Signal::ABORT) if is_memory => out_of_memory(),
+        Some(Signal::KILL) => LoadError::Compile(
+            "the compiling child was killed from outside: is the machine short of memory? Push it \
+             again"
+                .into(),
+        ),
         Some(signal) => LoadError::Compile(format!(
             "the compiler cannot cope with it: signal {}, {reason:?}",
             signal.as_raw()

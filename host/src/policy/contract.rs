@@ -94,10 +94,14 @@ impl Interfaces {
                 other.name()
             ));
         }
+        let missing = [kind.name(), "lifecycle"];
+        let missing = missing.iter().filter(|interface| !self.exports_interface(interface));
+        let missing: Vec<String> =
+            missing.map(|interface| format!("`{PACKAGE}{interface}@{OFFERED}`")).collect();
         refuse(format!(
-            "this component is no policy: it does not export `{PACKAGE}{}@{OFFERED}`; build it \
-             against the world `{}-policy` (the SDK does)",
-            kind.name(),
+            "this component is no policy: it does not export {}; build it against the world \
+             `{}-policy` (the SDK does)",
+            missing.join(" and "),
             kind.name()
         ))
     }

@@ -94,6 +94,37 @@ pub struct Answer {
     pub route_name: Option<String>,
 }
 
+impl Answer {
+    /// The names of the parts that are not the same in both.
+    pub(super) fn differences(&self, other: &Answer) -> Vec<&'static str> {
+        let Answer {
+            choice,
+            body,
+            path,
+            timeout_ms,
+            attempt_timeout_ms,
+            request_body_max,
+            request_headers,
+            response_headers,
+            affinity,
+            route_name,
+        } = self;
+        let same = [
+            ("choice", *choice == other.choice),
+            ("body", *body == other.body),
+            ("path", *path == other.path),
+            ("timeout", *timeout_ms == other.timeout_ms),
+            ("attempt timeout", *attempt_timeout_ms == other.attempt_timeout_ms),
+            ("limit of the body", *request_body_max == other.request_body_max),
+            ("request header", *request_headers == other.request_headers),
+            ("response header", *response_headers == other.response_headers),
+            ("affinity", *affinity == other.affinity),
+            ("route's name", *route_name == other.route_name),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
     /// To the service of this name.

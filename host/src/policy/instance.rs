@@ -332,12 +332,22 @@ impl Warm {
             LoadError::Instantiate(fault_of(&error))
         };
         let instance = version.pre.instantiate_async(&mut store).await.map_err(instantiated)?;
-        let wrong = |error: wasmtime::Error| {
-            LoadError::Contract(format!("an exported function has another type: {error}"))
+        let wrong = |function: &'static str| {
+            move |error: wasmtime::Error| {
+                LoadError::Contract(format!(
+                    "the function `{function}` that it exports has another type: {error:#}"
+                ))
+            }
         };
-        let configure: Configure =
-            instance.get_typed_func(&mut store, version.configure).map_err(wrong)?;
-        let decide: Decide = instance.get_typed_func(&mut store, version.decide).map_err(wrong)?;
+        let configure: Configure = instance
+            .get_typed_func(&mut store, version.configure)
+            .map_err(wrong("lifecycle.configure"))?;
+        let decides = match version.kind {
+            Kind::Routing => "routing.route",
+            Kind::Retry => "retry.judge",
+        };
+        let decide: Decide =
+            instance.get_typed_func(&mut store, version.decide).map_err(wrong(decides))?;
         let (answer,) = configure.call_async(&mut store, ()).await.map_err(configured)?;
         answer.map_err(|errors| {
             LoadError::Config(

@@ -43,7 +43,7 @@ pub async fn verify(
     }
     // The same instance, in the other order.
     for (case, before) in all.iter().zip(&forwards).rev() {
-        same(case, before, &trial.ask(case).await?, "asked again, in another order,")?;
+        same(case, before, &trial.ask(case).await?, "the same instance, in another order,")?;
     }
     for (case, before) in all.iter().zip(&forwards).take(FRESH_MAX) {
         let mut fresh = Trial::begin(engine, version).await?;
@@ -68,17 +68,20 @@ fn same(
     if !differs {
         return Ok(());
     }
-    let told = |came: &Result<Came, Fault>| match came {
-        Ok(Came::Routed(answer)) => format!("{:?}", answer.choice),
-        Ok(Came::Judged(answer)) => format!("{:?}", answer.again_after_ms),
-        Err(fault) => fault.to_string(),
+    let what = match (before, now) {
+        (Ok(Came::Routed(before)), Ok(Came::Routed(now))) => {
+            format!("has another {}", before.differences(now).join(" and "))
+        }
+        (Ok(Came::Judged(before)), Ok(Came::Judged(now))) => {
+            format!("says {now:?} where it said {before:?}")
+        }
+        (_, Err(fault)) => format!("failed, where there was an answer: {fault}"),
+        (Err(fault), _) => format!("is an answer, where it had failed: {fault}"),
+        (Ok(before), Ok(now)) => unreachable!("they are of one kind: {before:?}, {now:?}"),
     };
     Err(LoadError::Impure(format!(
-        "{}: {who} answers {} where the answer was {}: a policy's answer may depend on its \
-         configuration and its inputs only",
-        case.name(),
-        told(now),
-        told(before)
+        "{}: the answer of {who} {what}: it may depend on the configuration and the inputs only",
+        case.name()
     )))
 }
 

@@ -272,10 +272,9 @@ impl Version {
         check_space(&component, &policy.limits)?;
         let pre = engine.linker.instantiate_pre(&component).map_err(|error| {
             LoadError::Contract(format!(
-                "the {} policy does not fit this gateway's `{PACKAGE}*@{OFFERED}`: {}; rebuild it \
-                 with SDK 0.1",
+                "the {} policy does not fit this gateway's `{PACKAGE}*@{OFFERED}`: {error:#}; rebuild \
+                 it with SDK 0.1",
                 kind.name(),
-                error.root_cause()
             ))
         })?;
         let configure = export(&component, "lifecycle", "configure")?;
@@ -382,6 +381,9 @@ fn no_room(error: &wasmtime::Error) -> LoadError {
     let text = format!("{error:#}");
     // wasmtime has no types for this.
     let key = match &*text {
+        text if text.contains("memories") => {
+            return LoadError::Contract("it has several memories; one is allowed".into());
+        }
         text if text.contains("core module instances") => "core_instances_max",
         text if text.contains("tables") => "tables_max",
         text if text.contains("table index") => "table_elements_max",

@@ -20,13 +20,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use super::record::Record;
 use crate::policy::{Kind, Source, hex};
 
 /// What the files say of themselves: what is newer is left alone.
 const FORMAT: u32 = 1;
+
+/// What the names of files begin with that are not whole yet.
+const UNFINISHED: &str = ".unfinished-";
 
 /// What a policy's file holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -78,7 +80,20 @@ impl Store {
             fs::TryLockError::WouldBlock => io::Error::other("another gateway uses it"),
             fs::TryLockError::Error(error) => error,
         })?;
-        Ok(Store { folder: folder.to_owned(), _lock: lock })
+        let store = Store { folder: folder.to_owned(), _lock: lock };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Removes what a process that was killed had begun to write: nobody else writes here now.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The history of a policy; none where there is no file yet.
@@ -161,7 +176,7 @@ impl Store {
 
     /// Written elsewhere first: a process that is killed leaves the old file or the new one.
     fn put(&self, file: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut new = NamedTempFile::new_in(&self.folder)?;
+        let mut new = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.folder)?;
         new.write_all(bytes)?;
         // Without this, a machine that loses power might keep the name and not the contents.
         new.as_file().sync_data()?;
