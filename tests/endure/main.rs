@@ -1,5 +1,6 @@
 //! What takes longer than a test: endpoints that are killed under load, a retry policy without end,
-//! thousands of slow clients, bodies of a gibibyte. The built gateway as a process, its endpoints as
+//! thousands of slow clients, bodies of a gibibyte; policies that are swapped a thousand times, bad
+//! artefacts, a gateway that is killed meanwhile. The built gateway as a process, its endpoints as
 //! others; figures and a verdict for each criterion.
 //!
 //! `run` beside this file builds what it needs and starts it.
@@ -10,14 +11,19 @@
     reason = "a program whose output is its figures, and which has no caller to hand an error to"
 )]
 
+mod admin;
 mod always;
+mod artefacts;
 mod bodies;
+mod crash;
 mod endpoint;
 mod killed;
 mod load;
 mod pattern;
 mod process;
 mod slow;
+mod swaps;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -33,6 +39,12 @@ Usage: tests/endure/run [--quick] [NAME...]
   slow     2,000 slow heads, slow bodies and slow readers (slowhttptest): others are served, memory is
            bounded, they are shed on time (1 minute; quick: 500 of each)
   bodies   1 GiB up and down, with a length and in chunks: constant memory (20 s)
+  swaps    1,000 swaps of the policies in a minute, under load with streams and uploads: nobody notices
+           (2 minutes and a half; quick: 84 swaps, 15 s)
+  artefacts   more than 60 bad components and modules, bombs among them, are pushed: each is refused with
+           the right words, what serves goes on serving (15 s)
+  crash    the gateway killed with -9 at 50 random moments while versions change: it comes back, soon, on
+           a version that was active or previous (20 s; quick: 20 times)
 
 Without a name, all of them. ORCHESTRATOR_BIN names the gateway, otherwise target/release/orchestrator.";
 
@@ -65,14 +77,17 @@ fn main() -> ExitCode {
             "killed" => runtime.block_on(killed::run(quick, &mut verdicts)),
             "always" => runtime.block_on(always::run(quick, &mut verdicts)),
             "slow" => runtime.block_on(slow::run(quick, &mut verdicts)),
-            _ => runtime.block_on(bodies::run(&mut verdicts)),
+            "bodies" => runtime.block_on(bodies::run(&mut verdicts)),
+            "swaps" => runtime.block_on(swaps::run(quick, &mut verdicts)),
+            "artefacts" => runtime.block_on(artefacts::run(&mut verdicts)),
+            _ => runtime.block_on(crash::run(quick, &mut verdicts)),
         }
     }
     println!("\n{} ok, {} FAILED", verdicts.ok, verdicts.failed);
     if verdicts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const ALL: [&str; 4] = ["killed", "always", "slow", "bodies"];
+const ALL: [&str; 7] = ["killed", "always", "slow", "bodies", "swaps", "artefacts", "crash"];
 
 /// What has been found so far.
 #[derive(Debug, Default)]
