@@ -47,8 +47,6 @@ pub(crate) struct Push<'a> {
     pub(crate) cases: Option<Value>,
     /// Without saying beforehand how many bytes it is.
     pub(crate) in_chunks: bool,
-    /// Only verified.
-    pub(crate) idle: bool,
 }
 
 impl Admin {
@@ -59,7 +57,7 @@ impl Admin {
     /// `GET /policies/{kind}`.
     pub(crate) async fn policy(&mut self, kind: &str) -> io::Result<Value> {
         let head = format!("GET /policies/{kind} HTTP/1.1\r\nHost: admin.test\r\n\r\n");
-        let said = self.call(head.as_bytes()).await?;
+        let said = self.call([head.as_bytes()]).await?;
         if said.status == 200 { Ok(said.json) } else { Err(io::Error::other(format!("{said:?}"))) }
     }
 
@@ -68,31 +66,34 @@ impl Admin {
     }
 
     pub(crate) async fn push(&mut self, kind: &str, push: &Push<'_>) -> io::Result<Said> {
+        let form;
         let (content_type, body) = match (&push.config, &push.cases) {
-            (None, None) => ("application/wasm".to_owned(), push.component.to_vec()),
-            _ => (format!("multipart/form-data; boundary={BOUNDARY}"), multipart(push)),
+            (None, None) => ("application/wasm".to_owned(), push.component),
+            _ => {
+                form = multipart(push);
+                (format!("multipart/form-data; boundary={BOUNDARY}"), &form[..])
+            }
         };
-        let query = if push.idle { "?activate=false" } else { "" };
         let framing = match push.in_chunks {
             true => "Transfer-Encoding: chunked".to_owned(),
             false => format!("Content-Length: {}", body.len()),
         };
-        let mut request = format!(
-            "POST /policies/{kind}/versions{query} HTTP/1.1\r\nHost: admin.test\r\n\
+        let head = format!(
+            "POST /policies/{kind}/versions HTTP/1.1\r\nHost: admin.test\r\n\
              Authorization: Bearer {TOKEN}\r\nContent-Type: {content_type}\r\n{framing}\r\n\r\n"
-        )
-        .into_bytes();
-        if push.in_chunks {
-            for piece in body.chunks(64 * 1024) {
-                request.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                request.extend_from_slice(piece);
-                request.extend_from_slice(b"\r\n");
-            }
-            request.extend_from_slice(b"0\r\n\r\n");
-        } else {
-            request.extend_from_slice(&body);
+        );
+        if !push.in_chunks {
+            return self.call([head.as_bytes(), body]).await;
         }
-        self.call(&request).await
+        let size = format!("{CHUNK:x}\r\n");
+        let last = format!("{:x}\r\n", body.len() % CHUNK);
+        let mut pieces = vec![head.as_bytes()];
+        for piece in body.chunks(CHUNK) {
+            let size = if piece.len() == CHUNK { &size } else { &last };
+            pieces.extend([size.as_bytes(), piece, b"\r\n"]);
+        }
+        pieces.push(b"0\r\n\r\n");
+        self.call(pieces).await
     }
 
     pub(crate) async fn activate(&mut self, kind: &str, version: &str) -> io::Result<Said> {
@@ -110,12 +111,12 @@ impl Admin {
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        self.call(request.as_bytes()).await
+        self.call([request.as_bytes()]).await
     }
 
-    async fn call(&mut self, request: &[u8]) -> io::Result<Said> {
+    async fn call<'a>(&mut self, request: impl IntoIterator<Item = &'a [u8]>) -> io::Result<Said> {
         let began = Instant::now();
-        let (status, body) = self.caller.call(request).await?;
+        let (status, body) = self.caller.call_in_pieces(request).await?;
         let json = serde_json::from_slice(&body).map_err(|_| {
             io::Error::other(format!("{status} {}", String::from_utf8_lossy(&body)))
         })?;
@@ -124,6 +125,9 @@ impl Admin {
 }
 
 const BOUNDARY: &str = "----endure";
+
+/// Bytes of each chunk of a body that does not say its length.
+const CHUNK: usize = 64 << 10;
 
 fn multipart(push: &Push<'_>) -> Vec<u8> {
     let mut body = Vec::new();

@@ -42,6 +42,7 @@ policy.routing.compile_cpu = \"1s\"
 policy.routing.compile_cpu_per_mib = \"0s\"
 policy.retry.compile_cpu = \"30s\"
 policy.retry.compile_timeout = \"1s\"
+policy.retry.compile_memory_max = \"1GiB\"
 ";
 
 pub(crate) async fn run(verdicts: &mut Verdicts) {

@@ -195,7 +195,7 @@ impl Policy {
 
     /// One change, at random.
     async fn change(&mut self, admin: &mut Admin) -> io::Result<Said> {
-        let to = self.previous.clone().filter(|_| fastrand::u8(..3) > 0);
+        let to = self.previous.clone().filter(|_| fastrand::u8(..8) > 0);
         let said = match to {
             Some(to) => {
                 self.under_way = Some(Change::To(to.clone()));
@@ -222,7 +222,8 @@ impl Policy {
         let number = self.largest;
         self.under_way = Some(Change::Push(number));
         // Some are to be compiled.
-        let rebuilt = fastrand::bool().then(|| versions::rebuilt(&self.component, number));
+        let rebuilt = fastrand::u8(..4) == 0;
+        let rebuilt = rebuilt.then(|| versions::rebuilt(&self.component, number));
         let component = rebuilt.as_deref().unwrap_or(&self.component);
         let config = match self.kind {
             "routing" => versions::routing(number),

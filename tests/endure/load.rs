@@ -29,6 +29,14 @@ impl Caller {
 
     /// Sends a request and returns the status and the body of its answer.
     pub(crate) async fn call(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        self.call_in_pieces([request]).await
+    }
+
+    /// The same for a request that is not in one place, since it is large.
+    pub(crate) async fn call_in_pieces<'a>(
+        &mut self,
+        request: impl IntoIterator<Item = &'a [u8]>,
+    ) -> io::Result<(u16, Vec<u8>)> {
         let called = tokio::time::timeout(PATIENCE, self.exchange(request)).await;
         let called = called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if called.is_err() {
@@ -37,13 +45,27 @@ impl Caller {
         called
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+    async fn exchange<'a>(
+        &mut self,
+        request: impl IntoIterator<Item = &'a [u8]>,
+    ) -> io::Result<(u16, Vec<u8>)> {
         let mut wire = match self.wire.take() {
             Some(wire) => wire,
             None => Wire::new(TcpStream::connect(self.gateway).await?),
         };
-        wire.send(request).await?;
-        let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut sent = Ok(());
+        for piece in request {
+            sent = wire.send(piece).await;
+            if sent.is_err() {
+                break;
+            }
+        }
+        // Who has read enough may have answered before it closed.
+        let head = match (wire.head().await, sent) {
+            (Ok(Some(head)), _) => head,
+            (_, Err(error)) | (Err(error), _) => return Err(error),
+            (Ok(None), Ok(())) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        };
         let mut body = Vec::new();
         let framing = head.response_framing("GET");
         wire.body(framing, |piece| body.extend_from_slice(piece)).await?;

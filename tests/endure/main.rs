@@ -40,7 +40,7 @@ Usage: tests/endure/run [--quick] [NAME...]
            bounded, they are shed on time (1 minute; quick: 500 of each)
   bodies   1 GiB up and down, with a length and in chunks: constant memory (20 s)
   swaps    1,000 swaps of the policies in a minute, under load with streams and uploads: nobody notices
-           (2 minutes and a half; quick: 84 swaps, 15 s)
+           (2 minutes and a half; quick: 80 swaps, 15 s)
   artefacts   more than 60 bad components and modules, bombs among them, are pushed: each is refused with
            the right words, what serves goes on serving (15 s)
   crash    the gateway killed with -9 at 50 random moments while versions change: it comes back, soon, on
