@@ -1,6 +1,10 @@
-//! The admin listener, on the control thread: `/metrics`, `/livez`, `/readyz`.
+//! The admin listener, on the control thread: `/metrics`, `/livez`, `/readyz`, and what operators ask of
+//! the policies (`admin/api.rs`).
 
+mod api;
 mod listener;
+mod receive;
+mod tokens;
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -11,8 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +25,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::io::{Meter, Patience, Socket};
+use crate::rollout::Rollout;
 use crate::telemetry::metrics::{Format, Metrics};
 pub(crate) use listener::Listener;
 use listener::Stream;
@@ -43,9 +50,14 @@ const PATIENCE: Patience = Patience {
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A response of the admin listener. Only that of `/events` has no end.
+type Page = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
 /// What the admin pages show.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    config: Arc<Config>,
+    rollout: Rc<Rollout>,
     metrics: Arc<Metrics>,
     /// Held while a page of metrics is made: one at a time, whoever asks.
     making: Semaphore,
@@ -53,8 +65,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(metrics: Metrics) -> Arc<Shared> {
-        Arc::new(Shared {
+    pub(crate) fn new(metrics: Metrics, rollout: Rc<Rollout>, config: &Arc<Config>) -> Rc<Shared> {
+        tokens::warn_of_missing(&config.admin.tokens);
+        Rc::new(Shared {
+            config: config.clone(),
+            rollout,
             metrics: Arc::new(metrics),
             making: Semaphore::new(1),
             ready: AtomicBool::new(false),
@@ -66,28 +81,36 @@ impl Shared {
         self.ready.store(ready, Ordering::Relaxed);
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Page {
         let text = "text/plain; charset=utf-8";
+        let path = request.uri().path();
+        let is_plain = matches!(path, "/metrics" | "/livez" | "/readyz");
+        if !is_plain {
+            return api::answer(self, request).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = page(StatusCode::METHOD_NOT_ALLOWED, text, "only GET and HEAD\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match request.uri().path() {
-            "/metrics" => {
+        match path {
+            "/livez" => page(StatusCode::OK, text, "ok\n"),
+            "/readyz" if self.ready() => page(StatusCode::OK, text, "ok\n"),
+            "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, text, "not ready\n"),
+            _ => {
                 let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
                 self.metrics_page(Format::accepted(accept)).await
             }
-            "/livez" => page(StatusCode::OK, text, "ok\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => page(StatusCode::OK, text, "ok\n"),
-            "/readyz" => page(StatusCode::SERVICE_UNAVAILABLE, text, "not ready\n"),
-            _ => page(StatusCode::NOT_FOUND, text, "there are /metrics, /livez and /readyz\n"),
         }
     }
 
     /// Made on a thread of its own: with thousands of series it takes long enough to delay the
     /// checks that this one makes.
-    async fn metrics_page(&self, format: Format) -> Response<Full<Bytes>> {
+    async fn metrics_page(&self, format: Format) -> Page {
         let _making = self.making.acquire().await.expect("the semaphore is never closed");
         let metrics = self.metrics.clone();
         match tokio::task::spawn_blocking(move || metrics.page(format)).await {
@@ -106,19 +129,15 @@ impl Shared {
     }
 }
 
-fn page(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn page(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Page {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 /// Serves until its task is aborted.
-pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>) {
+pub(crate) async fn serve(listener: Listener, shared: Rc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -138,7 +157,7 @@ pub(crate) async fn serve(listener: Listener, shared: Arc<Shared>) {
     }
 }
 
-async fn serve_connection(stream: Stream, shared: Arc<Shared>) {
+async fn serve_connection(stream: Stream, shared: Rc<Shared>) {
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_BYTES_MAX).max_headers(HEAD_FIELDS_MAX);
     match stream {
@@ -160,7 +179,7 @@ async fn answer_all(
     http: &http1::Builder,
     socket: impl AsyncRead + AsyncWrite + Unpin,
     meter: Option<Rc<Meter>>,
-    shared: Arc<Shared>,
+    shared: Rc<Shared>,
 ) {
     let service = service_fn(move |request| {
         let (shared, meter) = (shared.clone(), meter.clone());
@@ -168,8 +187,11 @@ async fn answer_all(
             meter.exchange_begins();
         }
         async move {
-            let response = shared.answer(&request).await;
-            if let Some(meter) = &meter {
+            let response = shared.answer(request).await;
+            // What follows events lasts as long as they do: nobody waits for a next request meanwhile.
+            if let Some(meter) = &meter
+                && response.body().size_hint().exact().is_some()
+            {
                 meter.exchange_ends(Instant::now(), false);
             }
             Ok::<_, Infallible>(response)

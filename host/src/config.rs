@@ -4,8 +4,8 @@
 //! its limits. A key that a file leaves out has the value of the built-in configuration
 //! ([`Config::builtin`]); a key that is not listed here is unknown, and so refused.
 //!
-//! **A new key** is a field of the struct whose documentation begins with the key's section. The
-//! field's documentation says what the key does; its last paragraph is of this form:
+//! **A new key** is a field of the struct whose documentation begins with the key's section; where a
+//! section has one key of several, each is a variant of such an enum. The field's documentation says what the key does; its last paragraph is of this form:
 //!
 //! ```text
 //! A duration. Default: `30s`. Limits: `1ms` to `1h`.
@@ -50,6 +50,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::policy::Kind;
+
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::load::CONFIG_BYTES_MAX;
 pub use self::services::ENDPOINTS_MAX;
@@ -80,6 +82,16 @@ pub struct Config {
     pub routing: Policy,
     /// `[policy.retry]`
     pub retry: Policy,
+}
+
+impl Config {
+    /// `[policy.routing]` or `[policy.retry]`.
+    pub fn policy(&self, kind: Kind) -> &Policy {
+        match kind {
+            Kind::Routing => &self.routing,
+            Kind::Retry => &self.retry,
+        }
+    }
 }
 
 /// `[server]`: the listener that clients speak to.
@@ -595,7 +607,7 @@ pub struct PolicyLimits {
     /// How long the start functions of an instance and its `configure` may run together, counted in the
     /// ticks of 1 ms that they themselves ran.
     ///
-    /// A duration. Default: `5s`. Limits: `1ms` to `1m`.
+    /// A duration. Default: `2s`. Limits: `1ms` to `1m`.
     pub configure_timeout: Duration,
     /// The memory of one instance, in bytes. Python and JavaScript need about 16 MiB.
     ///

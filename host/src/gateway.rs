@@ -4,17 +4,19 @@
 use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::config::{AdminListen, Config, Diagnostic, Diagnostics, SourceMap};
-use crate::policy::{Engine, Kind, LoadError, Sizing, Version};
+use crate::config::{AdminListen, Config, Diagnostics, SourceMap};
+use crate::policy::{Kind, LoadError};
+use crate::rollout::{self, Rollout};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::{Counters, Metrics};
 use crate::upstream::{Services, resolve};
@@ -23,6 +25,9 @@ use crate::{admin, health};
 
 /// Connections that may wait to be accepted, per worker.
 const LISTEN_BACKLOG: i32 = 1024;
+
+/// Commands that a worker has not taken yet. They come one after the other but for the drain's.
+const COMMANDS_MAX: usize = 4;
 
 /// How much longer than `drain_timeout` a worker may take to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
@@ -33,7 +38,8 @@ pub struct Gateway {
     listen: SocketAddr,
     admin: AdminListen,
     config: Arc<Config>,
-    shared: Arc<admin::Shared>,
+    rollout: Rc<Rollout>,
+    shared: Rc<admin::Shared>,
     commands: Vec<mpsc::Sender<Command>>,
     workers: Vec<oneshot::Receiver<io::Result<()>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -68,6 +74,11 @@ pub enum StartError {
         folder.display()
     )]
     Cache { folder: PathBuf, error: io::Error },
+    #[error(
+        "cannot use {} as the state directory: {error}; mend that, or set `server.state_dir`",
+        folder.display()
+    )]
+    State { folder: PathBuf, error: io::Error },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }
@@ -82,20 +93,24 @@ impl Gateway {
         let admin_listener = admin::Listener::bind(&config.admin.listen)
             .map_err(listening("admin.listen", &config.admin.listen))?;
 
-        let policies = Policies::load(&config, source)?;
+        let rollout = rollout::begin(&config, source).await?;
         let services = Services::new(&config);
         resolve::resolve(&services, true).await;
         let (access, producers) = AccessLog::start(&config.log.access, config.server.workers)
             .map_err(|error| StartError::AccessLog { to: config.log.access.to_string(), error })?;
         let counters: Vec<_> =
             listeners.iter().map(|_| Counters::new(services.all.len())).collect();
-        let shared = admin::Shared::new(Metrics {
-            services: services.clone(),
-            counters: counters.clone(),
-            access_dropped: access.dropped(),
-            versions: [policies.routing.name().clone(), policies.retry.name().clone()],
-            started,
-        });
+        let shared = admin::Shared::new(
+            Metrics {
+                services: services.clone(),
+                counters: counters.clone(),
+                access_dropped: access.dropped(),
+                rollouts: rollout.counts.clone(),
+                started,
+            },
+            rollout.clone(),
+            &config,
+        );
         let (askers, asked) = mpsc::channel(health::ASKERS_MAX);
 
         let mut gateway = Gateway {
@@ -106,6 +121,7 @@ impl Gateway {
             workers: Vec::new(),
             tasks: health::monitor(&services),
             access,
+            rollout: rollout.clone(),
             config: config.clone(),
         };
         let health = health::answer_askers(services.clone(), asked);
@@ -114,18 +130,19 @@ impl Gateway {
         gateway.tasks.push(tokio::task::spawn_local(admin::serve(admin_listener, shared.clone())));
 
         let connections = Arc::new(AtomicUsize::new(0));
+        let too_many_faults = Arc::new(Notify::new());
         let mut starting = Vec::new();
         for ((listener, access), counters) in listeners.into_iter().zip(producers).zip(counters) {
-            let (commands, received) = mpsc::channel(1);
+            let (commands, received) = mpsc::channel(COMMANDS_MAX);
             let (ready, is_ready) = oneshot::channel();
             let (ended, has_ended) = oneshot::channel();
             let startup = Startup {
                 listener,
                 config: config.clone(),
                 services: services.clone(),
-                engine: policies.engine.clone(),
-                routing: policies.routing.clone(),
-                retry: policies.retry.clone(),
+                engine: rollout.engine().clone(),
+                generation: rollout.generation(),
+                too_many_faults: too_many_faults.clone(),
                 counters,
                 access,
                 commands: received,
@@ -150,8 +167,36 @@ impl Gateway {
                 Err(_) => return Err(StartError::Worker(io::Error::other("it ended at once"))),
             }
         }
+        rollout.serves_through(gateway.commands.clone());
+        gateway.tasks.push(tokio::task::spawn_local(rollout.clone().guard(too_many_faults)));
+        let beside = rollout.clone();
+        gateway.tasks.push(tokio::task::spawn_local(async move {
+            for kind in Kind::ALL {
+                beside.complete(kind).await;
+            }
+        }));
         shared.set_ready(true);
         Ok(gateway)
+    }
+
+    /// Takes over the policies of this configuration file when it, or a file that it names, changes.
+    /// None: of the built-in configuration.
+    pub fn watch(&mut self, file: Option<&Path>) {
+        if !self.config.server.watch {
+            return;
+        }
+        let (rollout, config) = (self.rollout.clone(), self.config.clone());
+        let file = file.map(Path::to_owned);
+        let path = file.clone();
+        self.tasks.push(tokio::task::spawn_local(async move {
+            let changed = async || reload(&rollout, &config, path.as_deref(), false).await;
+            rollout::watch(rollout.clone(), file, changed).await;
+        }));
+    }
+
+    /// Takes over the policies of this configuration file as it is now, also what was refused before.
+    pub async fn reload(&self, file: Option<&Path>) {
+        reload(&self.rollout, &self.config, file, true).await;
     }
 
     /// Where clients connect.
@@ -177,6 +222,7 @@ impl Gateway {
         if tokio::time::timeout(patience, ended).await.is_err() {
             tracing::error!("a worker did not end in time");
         }
+        self.rollout.persist_all().await;
         for task in &self.tasks {
             task.abort();
         }
@@ -184,79 +230,36 @@ impl Gateway {
     }
 }
 
-/// Both policies, compiled and checked.
-pub struct Policies {
-    engine: Engine,
-    routing: Arc<Version>,
-    retry: Arc<Version>,
-}
-
-impl std::fmt::Debug for Policies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policies").finish_non_exhaustive()
-    }
-}
-
-impl Policies {
-    /// Compiles both and checks them against the contract. All that is wrong with either is told at
-    /// once.
-    pub fn load(config: &Config, source: &SourceMap) -> Result<Policies, StartError> {
-        let mut engine = Engine::new(Sizing {
-            workers: config.server.workers,
-            memory_max: config.routing.limits.memory_max.max(config.retry.limits.memory_max),
-        })
-        .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        if let Some(folder) = &config.server.cache_dir {
-            engine = engine
-                .with_cache(folder)
-                .map_err(|error| StartError::Cache { folder: folder.clone(), error })?;
-        }
-        let services: Vec<String> =
-            config.services.iter().map(|service| service.name.clone()).collect();
-        let load = |kind, policy| {
-            Version::load(&engine, kind, policy, &services)
-                .map(Arc::new)
-                .map_err(|error| diagnostics_of(source, kind, error))
-        };
-        match (load(Kind::Routing, &config.routing), load(Kind::Retry, &config.retry)) {
-            (Ok(routing), Ok(retry)) => Ok(Policies { engine, routing, retry }),
-            (routing, retry) => {
-                let all = [routing.err(), retry.err()].into_iter().flatten().flatten().collect();
-                Err(StartError::Refused(Diagnostics::of(all).expect("one of them failed")))
-            }
-        }
-    }
-
-    /// Has both take their configuration, as `check` does without serving. To be called within a
-    /// local runtime.
-    pub async fn configure(&self, source: &SourceMap) -> Result<(), StartError> {
-        let mut all = Vec::new();
-        for version in [&self.routing, &self.retry] {
-            if let Err(error) = crate::policy::try_configure(&self.engine, version.clone()).await {
-                all.extend(diagnostics_of(source, version.kind(), error));
-            }
-        }
-        Diagnostics::of(all).map_or(Ok(()), |all| Err(StartError::Refused(all)))
-    }
+/// Whether the policies of a configuration are good: all that a start does with them short of serving.
+/// To be called within a local runtime.
+///
+/// # Errors
+/// All that is wrong with both.
+pub async fn check_policies(config: &Config, source: &SourceMap) -> Result<(), StartError> {
+    rollout::check(config, source).await
 }
 
 fn refused(source: &SourceMap, kind: Kind, error: LoadError) -> StartError {
-    let all = diagnostics_of(source, kind, error);
+    let all = rollout::diagnostics_of(source, kind, error);
     StartError::Refused(Diagnostics::of(all).expect("there is an error"))
 }
 
-/// A policy's refusal at the lines of the file that it is about.
-fn diagnostics_of(source: &SourceMap, kind: Kind, error: LoadError) -> Vec<Diagnostic> {
-    match error {
-        LoadError::Config(errors) if !errors.is_empty() => errors
-            .iter()
-            .map(|error| {
-                let suggestion = error.suggestion.as_deref();
-                source.policy_error(kind, &error.pointer, &error.message, suggestion)
-            })
-            .collect(),
-        other => vec![source.component_error(kind, &other.to_string())],
+/// What is wrong with the file is logged, and changes nothing.
+async fn reload(rollout: &Rollout, running: &Config, file: Option<&Path>, asked: bool) {
+    let new = match file.map(Config::load).transpose() {
+        Ok(new) => new,
+        Err(wrong) => {
+            tracing::error!("the configuration is refused; nothing has changed:\n{wrong}");
+            return;
+        }
+    };
+    if let Some((new, _)) = &new {
+        let keys = running.differences_that_need_a_restart(new);
+        if !keys.is_empty() {
+            tracing::warn!(keys = keys.join(", "), "these keys need a restart");
+        }
     }
+    rollout.reload(new.as_ref(), asked).await;
 }
 
 fn listening(key: &'static str, address: impl Display) -> impl FnOnce(io::Error) -> StartError {

@@ -1,11 +1,15 @@
 //! Where operators connect: an address and port, or a unix socket that is the gateway's user's alone.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -76,7 +80,7 @@ impl Listener {
             Bound::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
             Bound::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Stream::Unix(UnixSocket { stream, stall: None, timer: LazyTimer::default() }))
+                Ok(Stream::Unix(UnixSocket::new(stream, super::PATIENCE.write_stall)))
             }
         }
     }
@@ -155,23 +159,29 @@ fn id_of(path: &Path) -> io::Result<(u64, u64)> {
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     stream: UnixStream,
-    /// Since when the peer has taken nothing.
-    stall: Option<Instant>,
+    /// For how long the peer may take nothing.
+    write_stall: Duration,
+    /// Since when it has.
+    stalled: Option<Instant>,
     timer: LazyTimer,
 }
 
 impl UnixSocket {
+    fn new(stream: UnixStream, write_stall: Duration) -> UnixSocket {
+        UnixSocket { stream, write_stall, stalled: None, timer: LazyTimer::default() }
+    }
+
     fn after_write<T>(
         &mut self,
         written: Poll<io::Result<T>>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.stall = None;
+            self.stalled = None;
             return written;
         }
-        let since = *self.stall.get_or_insert_with(Instant::now);
-        match self.timer.poll_until(since + super::PATIENCE.write_stall, cx) {
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        match self.timer.poll_until(since + self.write_stall, cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }

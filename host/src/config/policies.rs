@@ -57,8 +57,14 @@ pub(super) fn policy(
             format!("write `[[policy.{}.cases]]` for each case, with keys below it", kind.name()),
         ),
     };
-    // Two alike do no harm.
-    let cases = section.read("cases", Some(Vec::new()), list(case, |_, _| false, CASES_MAX));
+    let cases = section.read("cases", Some(Vec::new()), |value| match value.get_ref() {
+        DeValue::Table(_) => refuse(
+            "must be a list, not a table",
+            format!("write `[[policy.{}.cases]]`, in double brackets", kind.name()),
+        ),
+        // Two alike do no harm.
+        _ => list(case, |_, _| false, CASES_MAX)(value),
+    });
     section.finish();
     Some(Policy {
         component: component?,
