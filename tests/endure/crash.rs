@@ -222,7 +222,7 @@ impl Policy {
         let number = self.largest;
         self.under_way = Some(Change::Push(number));
         // Some are to be compiled.
-        let rebuilt = fastrand::u8(..4) == 0;
+        let rebuilt = fastrand::u8(..40) == 0;
         let rebuilt = rebuilt.then(|| versions::rebuilt(&self.component, number));
         let component = rebuilt.as_deref().unwrap_or(&self.component);
         let config = match self.kind {

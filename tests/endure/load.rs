@@ -61,6 +61,7 @@ impl Caller {
             }
         }
         // Who has read enough may have answered before it closed.
+        let whole = sent.is_ok();
         let head = match (wire.head().await, sent) {
             (Ok(Some(head)), _) => head,
             (_, Err(error)) | (Err(error), _) => return Err(error),
@@ -69,7 +70,8 @@ impl Caller {
         let mut body = Vec::new();
         let framing = head.response_framing("GET");
         wire.body(framing, |piece| body.extend_from_slice(piece)).await?;
-        if head.get("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
+        let closes = head.get("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+        if whole && !closes {
             self.wire = Some(wire);
         }
         Ok((head.status(), body))
