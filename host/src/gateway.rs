@@ -94,6 +94,8 @@ impl Gateway {
             .map_err(listening("admin.listen", &config.admin.listen))?;
 
         let rollout = rollout::begin(&config, source).await?;
+        // The admin listener answers before the workers do.
+        let held = rollout.hold().await;
         let services = Services::new(&config);
         resolve::resolve(&services, true).await;
         let (access, producers) = AccessLog::start(&config.log.access, config.server.workers)
@@ -167,7 +169,7 @@ impl Gateway {
                 Err(_) => return Err(StartError::Worker(io::Error::other("it ended at once"))),
             }
         }
-        rollout.serves_through(gateway.commands.clone());
+        rollout.serves_through(gateway.commands.clone(), held);
         gateway.tasks.push(tokio::task::spawn_local(rollout.clone().guard(too_many_faults)));
         let beside = rollout.clone();
         gateway.tasks.push(tokio::task::spawn_local(async move {

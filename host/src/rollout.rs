@@ -11,13 +11,14 @@ mod store;
 mod watch;
 
 use std::cell::{Cell, Ref, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, oneshot};
 
 use crate::config::{self, Config, Diagnostics, SourceMap};
 use crate::policy::{
@@ -37,8 +38,11 @@ pub(crate) use watch::watch;
 /// Versions of one policy that are remembered.
 const HISTORY_MAX: usize = 64;
 
-/// How long workers may take to turn to other versions. They do it between two requests.
-const SWITCH_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often the counts of the versions are written, while they change.
+const PERSIST_EVERY: Duration = Duration::from_secs(60);
+
+/// Workers turn to other versions between two requests. Who takes longer is named in the log.
+const SWITCH_TIME_LONG: Duration = Duration::from_secs(2);
 
 /// The versions of both policies.
 #[derive(Debug)]
@@ -183,8 +187,17 @@ impl Rollout {
         self.book(kind).policy.limits.component_max
     }
 
-    /// From now on these workers are told.
-    pub(crate) fn serves_through(&self, commands: Vec<mpsc::Sender<Command>>) {
+    /// While this is held, nobody changes who decides.
+    pub(crate) async fn hold(&self) -> MutexGuard<'_, ()> {
+        self.switching.lock().await
+    }
+
+    /// From now on these workers are told, which began with the present generation.
+    pub(crate) fn serves_through(
+        &self,
+        commands: Vec<mpsc::Sender<Command>>,
+        _: MutexGuard<'_, ()>,
+    ) {
         *self.commands.borrow_mut() = commands;
     }
 
@@ -193,15 +206,14 @@ impl Rollout {
         let _looking = self.looking.lock().await;
         let Proposal { kind, source, cases, origin, by, activate, if_match } = proposal;
         self.matches(kind, if_match.as_deref())?;
-        let digests = source.digests();
-        let version: Arc<str> = short_name(&digests.version).into();
+        let version: Arc<str> = short_name(&source.digests().version).into();
         if *version == *self.active(kind) {
             return Ok(Placed { version, new: false, switched_in: None });
         }
         let (new, loaded) = self.with_book(kind, |book| {
             let known = book.records.iter().position(|record| record.version == version);
             let Some(at) = known else {
-                book.records.push(Record::received(&source, &digests, origin, by.clone()));
+                book.records.push(Record::received(&source, origin, by.clone()));
                 return (true, None);
             };
             // It is the newest again.
@@ -391,7 +403,7 @@ impl Rollout {
         if let Err(error) = self.set_up(version).await {
             // Those that have instances of it let go of them.
             let generation = self.generation();
-            self.publish(generation).await?;
+            self.publish(generation).await;
             return Err(self.refuse(kind, version.name(), error, by.as_deref()).await);
         }
         let before = self.generation.borrow().rosters[kind as usize].clone();
@@ -415,7 +427,7 @@ impl Rollout {
         generation.number += 1;
         let number = generation.number;
         let began = Instant::now();
-        self.publish(Arc::new(generation)).await?;
+        self.publish(Arc::new(generation)).await;
         let took = began.elapsed();
 
         let counts = self.counts.of(kind);
@@ -468,7 +480,7 @@ impl Rollout {
     }
 
     /// Tells all workers who decides, and waits until they do so.
-    async fn publish(&self, generation: Arc<Generation>) -> Result<(), Failure> {
+    async fn publish(&self, generation: Arc<Generation>) {
         let commands = self.commands.borrow().clone();
         *self.generation.borrow_mut() = generation.clone();
         self.counts.generation.store(generation.number, Relaxed);
@@ -489,9 +501,10 @@ impl Rollout {
                 let _ = answer.await; // As above.
             }
         };
-        tokio::time::timeout(SWITCH_TIME_MAX, all)
-            .await
-            .map_err(|_| Failure::Unable("a worker is too busy to turn to another version".into()))
+        let mut all = pin!(all);
+        while tokio::time::timeout(SWITCH_TIME_LONG, all.as_mut()).await.is_err() {
+            tracing::error!("a worker is too busy to turn to another version");
+        }
     }
 
     /// Brings the records in line with who decides now.
@@ -580,12 +593,24 @@ impl Rollout {
 
     /// Waits for versions that make too many faults, and puts the last good one in their place.
     pub(crate) async fn guard(self: Rc<Self>, too_many_faults: Arc<Notify>) {
+        let mut written = 0;
         loop {
-            too_many_faults.notified().await;
-            for kind in Kind::ALL {
+            let rung = tokio::time::timeout(PERSIST_EVERY, too_many_faults.notified()).await;
+            for kind in Kind::ALL.into_iter().filter(|_| rung.is_ok()) {
                 self.quarantine(kind).await;
             }
+            // What was decided meanwhile would be lost with a process that is killed.
+            let decided = Kind::ALL.map(|kind| self.decisions(kind)).iter().sum();
+            if rung.is_err() && decided != written {
+                written = decided;
+                self.persist_all().await;
+            }
         }
+    }
+
+    fn decisions(&self, kind: Kind) -> u64 {
+        let roster = &self.generation.borrow().rosters[kind as usize];
+        roster.resident().map(|version| version.stats().summary().decisions()).sum()
     }
 
     async fn quarantine(self: &Rc<Self>, kind: Kind) {
@@ -641,7 +666,7 @@ impl Rollout {
         let roster = self.roster(kind, before.active.clone(), previous, &before);
         let mut generation = Generation::clone(&self.generation());
         generation.rosters[kind as usize] = roster;
-        let _ = self.publish(Arc::new(generation)).await; // The next change tells it.
+        self.publish(Arc::new(generation)).await;
         self.settle(kind, before.active.name());
         self.persist(kind).await;
     }
@@ -650,69 +675,56 @@ impl Rollout {
     /// when the last good one has gone.
     pub(crate) async fn complete(&self, kind: Kind) {
         let active = self.active(kind);
-        let (previous, last_good) = self.with_book(kind, |book| {
+        let beside = |book: &Book| {
             let previous = book.previous.as_deref().and_then(|it| book.find(it)).cloned();
-            (previous, book.last_good(&active, |_| true).cloned())
-        });
-        let roster = self.generation.borrow().rosters[kind as usize].clone();
-        let is_there = |name: &str| roster.resident().find(|it| **it.name() == *name).cloned();
-        let mut loaded = Vec::new();
-        for record in [&previous, &last_good] {
-            let Some(record) = record else {
-                loaded.push(None);
-                continue;
-            };
-            let version = match is_there(&record.version) {
-                Some(version) => Some(version),
-                None => self.bring_back(kind, record).await,
-            };
-            loaded.push(version);
+            [previous, book.last_good(&active, |_| true).cloned()]
+        };
+        let wanted = beside(&self.book(kind));
+        for record in wanted.into_iter().flatten().filter(|record| record.loaded.is_none()) {
+            self.bring_back(kind, &record).await;
         }
         let _switching = self.switching.lock().await;
         // Somebody may have been faster.
         if *self.active(kind) != *active {
             return;
         }
+        let mut found = Vec::new();
+        let wanted = beside(&self.book(kind));
+        for record in wanted {
+            let Some(version) = record.and_then(|record| record.loaded) else {
+                found.push(None);
+                continue;
+            };
+            let set_up = self.set_up(&version).await;
+            found.push(set_up.is_ok().then_some(version));
+        }
         let mut generation = Generation::clone(&self.generation());
         let now = &mut generation.rosters[kind as usize];
-        let last_good = loaded.pop().flatten();
-        let previous = loaded.pop().flatten();
-        let as_before = |a: &Option<Arc<Version>>, b: &Option<Arc<Version>>| match (a, b) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        if as_before(&now.previous, &previous) && as_before(&now.last_good, &last_good) {
-            return;
-        }
-        (now.previous, now.last_good) = (previous, last_good);
-        let _ = self.publish(Arc::new(generation)).await; // As above.
+        now.last_good = found.pop().flatten();
+        now.previous = found.pop().flatten();
+        self.publish(Arc::new(generation)).await;
         self.settle(kind, &active);
     }
 
-    async fn bring_back(&self, kind: Kind, record: &Record) -> Option<Arc<Version>> {
-        self.store.as_ref()?;
+    /// Makes code of an earlier version again.
+    async fn bring_back(&self, kind: Kind, record: &Record) {
+        if self.store.is_none() {
+            return;
+        }
         let state = record.state;
         let loaded = self.load_again(kind, record).await;
-        let set_up = match loaded {
-            Ok(version) => match self.set_up(&version).await {
-                Ok(()) => Ok(version),
-                Err(error) => Err(error.to_string()),
-            },
-            Err(failure) => Err(failure.to_string()),
-        };
         self.with_book(kind, |book| {
             let Some(record) = book.find_mut(&record.version) else { return };
-            match &set_up {
+            match &loaded {
                 Ok(_) => record.state = state,
-                // It has served, but it cannot any more, with this gateway and these services.
+                // It has served, but cannot any more, with this gateway and these services.
                 Err(_) => record.activation = 0,
             }
         });
-        if let Err(reason) = &set_up {
+        if let Err(failure) = &loaded {
             let (policy, version) = (kind.name(), &*record.version);
-            tracing::warn!(policy, version, reason, "an earlier version is of no use any more");
+            tracing::warn!(policy, version, %failure, "an earlier version is of no use any more");
         }
-        set_up.ok()
     }
 
     /// Takes over what the configuration names, where that has changed. With `asked`, also what was

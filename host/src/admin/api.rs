@@ -3,6 +3,7 @@
 //! Who only asks may do so; who changes something needs a token. Errors are problem+json (RFC 9457).
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::tokens::{self, Denied};
 use super::{Page, Shared, page, receive};
 use crate::local;
 use crate::policy::{Kind, Source};
-use crate::rollout::{Event, Failure, Origin, Placed, Proposal};
+use crate::rollout::{Event, Failure, Origin, Placed, Proposal, Rollout};
 
 /// Who follows events hears something at least this often, so that both sides know of each other.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -132,6 +133,7 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
         Err(text) => return problem(StatusCode::BAD_REQUEST, text, json!({})),
     };
     let rollout = &shared.rollout;
+    let by = Some(by);
     let (kind, placed) = match *at {
         At::Versions(kind) => {
             let activate = match request.uri().query() {
@@ -149,16 +151,19 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
             let config = pushed
                 .config
                 .map_or_else(|| rollout.active_config(kind), |config| config.to_string().into());
+            // A large one takes a while to hash, and others live on this thread.
+            let source = tokio::task::spawn_blocking(move || Source::new(pushed.component, config));
             let proposal = Proposal {
                 kind,
-                source: Source { component: pushed.component, config },
+                source: source.await.expect("nobody cancels it"),
                 cases: pushed.cases,
                 origin: Origin::Pushed,
-                by: Some(by),
+                by,
                 activate,
                 if_match,
             };
-            (kind, rollout.propose(proposal).await)
+            let propose = |rollout: Rc<Rollout>| async move { rollout.propose(proposal).await };
+            (kind, through(rollout, propose).await)
         }
         At::Activate(kind) => {
             let body = match receive::json(request.into_body()).await {
@@ -169,9 +174,17 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
                 let text = "say which: {\"version\": \"0123456789ab\"}";
                 return problem(StatusCode::BAD_REQUEST, text, json!({}));
             };
-            (kind, rollout.activate(kind, version, Some(by), if_match).await)
+            let version = version.to_owned();
+            let activate = |rollout: Rc<Rollout>| async move {
+                rollout.activate(kind, &version, by, if_match).await
+            };
+            (kind, through(rollout, activate).await)
         }
-        At::Rollback(kind) => (kind, rollout.roll_back(kind, Some(by), if_match).await),
+        At::Rollback(kind) => {
+            let roll_back =
+                |rollout: Rc<Rollout>| async move { rollout.roll_back(kind, by, if_match).await };
+            (kind, through(rollout, roll_back).await)
+        }
         _ => unreachable!("only these change something"),
     };
     let mut response = match placed {
@@ -180,6 +193,17 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
     };
     tag(shared, kind, &mut response);
     response
+}
+
+/// Does it to its end, also where the client that asked for it leaves: half a change is none.
+async fn through<F>(
+    rollout: &Rc<Rollout>,
+    change: impl FnOnce(Rc<Rollout>) -> F,
+) -> Result<Placed, Failure>
+where
+    F: Future<Output = Result<Placed, Failure>> + 'static,
+{
+    tokio::task::spawn_local(change(rollout.clone())).await.expect("nobody cancels it")
 }
 
 fn done(shared: &Shared, kind: Kind, placed: &Placed) -> Page {

@@ -322,10 +322,17 @@ impl Warm {
         let instantiated = |error: wasmtime::Error| {
             let text = format!("{error:#}");
             let key = "core_instances_max";
-            match text.contains("instance count too high") {
-                true => LoadError::Limit { step: Step::Instantiate, key, text },
-                false => LoadError::Instantiate(fault_of(&error)),
+            if text.contains("instance count too high") {
+                return LoadError::Limit { step: Step::Instantiate, key, text };
             }
+            // The pool has room for several versions, each with all its instances.
+            if text.contains("maximum concurrent") {
+                return LoadError::Worker(format!(
+                    "there is no room for its instances while requests under way still hold earlier \
+                     versions: try again when those have ended ({text})"
+                ));
+            }
+            LoadError::Instantiate(fault_of(&error))
         };
         let instance = version.pre.instantiate_async(&mut store).await.map_err(instantiated)?;
         let wrong = |error: wasmtime::Error| {

@@ -16,9 +16,9 @@ use crate::config::{self, Instances, PolicyLimits};
 /// A component and its configuration: all that a version is made of.
 #[derive(Debug, Clone)]
 pub struct Source {
-    pub component: Bytes,
-    /// JSON, as the policy gets it.
-    pub config: Arc<str>,
+    component: Bytes,
+    config: Arc<str>,
+    digests: Digests,
 }
 
 /// The SHA-256 of component and configuration, each and together.
@@ -50,19 +50,34 @@ impl Source {
                 std::fs::read(path).map_err(failed)?.into()
             }
         };
-        Ok(Source { component, config: policy.config.to_string().into() })
+        Ok(Source::new(component, policy.config.to_string().into()))
     }
 
-    pub fn digests(&self) -> Digests {
-        let component: [u8; 32] = Sha256::digest(&self.component).into();
-        let config: [u8; 32] = Sha256::digest(&*self.config).into();
-        let version = Sha256::new().chain_update(component).chain_update(config).finalize().into();
-        Digests { component, config, version }
+    /// `config` is JSON, as the policy gets it. Takes a time in proportion to the component.
+    pub fn new(component: Bytes, config: Arc<str>) -> Source {
+        let of_component: [u8; 32] = Sha256::digest(&component).into();
+        let of_config: [u8; 32] = Sha256::digest(&*config).into();
+        let version =
+            Sha256::new().chain_update(of_component).chain_update(of_config).finalize().into();
+        let digests = Digests { component: of_component, config: of_config, version };
+        Source { component, config, digests }
+    }
+
+    pub fn component(&self) -> &Bytes {
+        &self.component
+    }
+
+    pub fn config(&self) -> &Arc<str> {
+        &self.config
+    }
+
+    pub fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// Of both together, in hexadecimal digits.
     pub fn sha256(&self) -> String {
-        hex(&self.digests().version)
+        hex(&self.digests.version)
     }
 }
 
@@ -260,7 +275,7 @@ impl Version {
             Kind::Routing => export(&component, "routing", "route")?,
             Kind::Retry => export(&component, "retry", "judge")?,
         };
-        let hash = source.digests().version;
+        let hash = source.digests.version;
         Ok(Version {
             kind,
             name: short_name(&hash).into(),

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Digests, Source, Step, Version, hex, short_name};
+use crate::policy::{Source, Step, Version, hex, short_name};
 use crate::telemetry::metrics::FaultReason;
 
 /// The life of a version, in the order in which it passes.
@@ -86,12 +86,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn received(
-        source: &Source,
-        digests: &Digests,
-        origin: Origin,
-        by: Option<String>,
-    ) -> Record {
+    pub(crate) fn received(source: &Source, origin: Origin, by: Option<String>) -> Record {
+        let digests = source.digests();
         Record {
             version: short_name(&digests.version).into(),
             sha256: hex(&digests.version),
@@ -105,7 +101,7 @@ impl Record {
             received_at: now(),
             activated_at: None,
             activation: 0,
-            size: source.component.len() as u64,
+            size: source.component().len() as u64,
             counts: Counts::default(),
             loaded: None,
         }

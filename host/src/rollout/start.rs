@@ -67,7 +67,7 @@ pub(crate) async fn begin(config: &Config, source: &SourceMap) -> Result<Rc<Roll
         counts,
     });
     // There are no workers yet: this only notes who decides.
-    let _ = rollout.publish(Arc::new(generation)).await;
+    rollout.publish(Arc::new(generation)).await;
     rollout.persist_all().await;
     Ok(rollout)
 }
@@ -184,8 +184,7 @@ impl Opening<'_> {
                         policy, version, %error,
                         "what the configuration names is refused: the version before goes on"
                     );
-                    let digests = source.digests();
-                    let mut record = Record::received(source, &digests, self.origin(&book), None);
+                    let mut record = Record::received(source, self.origin(&book), None);
                     record.fails(State::Refused, error.step(), error.to_string());
                     book.records.retain(|known| known.version != record.version);
                     book.records.push(record);
@@ -271,7 +270,7 @@ impl Opening<'_> {
 
     /// Notes a version of the configuration's that decides from now on.
     fn note(&self, book: &mut Book, source: &Source, version: Arc<Version>) {
-        let mut record = Record::received(source, &source.digests(), self.origin(book), None);
+        let mut record = Record::received(source, self.origin(book), None);
         if let Some(known) = book.find(version.name()) {
             record.counts = known.counts.clone();
         }

@@ -111,8 +111,13 @@ impl Store {
 
     /// Keeps what a version is made of.
     pub(super) fn keep(&self, source: &Source) -> io::Result<()> {
-        for bytes in [&*source.component, source.config.as_bytes()] {
-            let file = self.object(&hex(&Sha256::digest(bytes)));
+        let digests = source.digests();
+        let parts = [
+            (&**source.component(), digests.component),
+            (source.config().as_bytes(), digests.config),
+        ];
+        for (bytes, digest) in parts {
+            let file = self.object(&hex(&digest));
             if !file.exists() {
                 self.put(&file, bytes)?;
             }
@@ -130,7 +135,7 @@ impl Store {
             }
         };
         let config = String::from_utf8(read(&record.config_sha256)?).map_err(io::Error::other)?;
-        Ok(Source { component: read(&record.component_sha256)?.into(), config: config.into() })
+        Ok(Source::new(read(&record.component_sha256)?.into(), config.into()))
     }
 
     /// Removes what none of these is made of.
