@@ -104,7 +104,6 @@ async fn push(gateway: &Gateway, admin: &mut Admin, artefact: &Artefact) -> Resu
         config: artefact.config.clone(),
         cases: artefact.cases.clone(),
         in_chunks: artefact.in_chunks,
-        ..Push::default()
     };
     let said = admin.push(kind, &push).await.map_err(text)?;
     let shown = format!("{}, {:.0?}", told(&said), said.took);

@@ -1,7 +1,7 @@
 //! The gateway is killed with -9 at random moments while versions are pushed, activated and rolled back.
 //! It has to come back each time, soon, on a version that its operator knows to be active.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ const ANSWER_MAX: Duration = Duration::from_millis(500);
 
 /// From the first answer to the kill.
 const KILL_AFTER_MS: std::ops::Range<u64> = 1..400;
+
+/// Versions that may be activated again. The gateway forgets versions too, but later than this.
+const RECENT: usize = 8;
 
 pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
     let kills = if quick { 20 } else { 50 };
@@ -127,6 +130,8 @@ struct Policy {
     previous: Option<String>,
     under_way: Option<Change>,
     largest: u32,
+    /// Those that were pushed last.
+    recent: VecDeque<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -146,6 +151,7 @@ impl Policy {
             previous: None,
             under_way: Some(Change::Push(0)),
             largest: 0,
+            recent: VecDeque::new(),
         }
     }
 
@@ -195,21 +201,32 @@ impl Policy {
 
     /// One change, at random.
     async fn change(&mut self, admin: &mut Admin) -> io::Result<Said> {
-        let to = self.previous.clone().filter(|_| fastrand::u8(..8) > 0);
-        let said = match to {
-            Some(to) => {
-                self.under_way = Some(Change::To(to.clone()));
-                match fastrand::bool() {
-                    true => admin.activate(self.kind, &to).await?,
-                    false => admin.rollback(self.kind).await?,
-                }
+        let to_previous = self.previous.clone().unwrap_or_default();
+        // One that may have been retired.
+        let to_recent = fastrand::choice(&self.recent).cloned().unwrap_or_default();
+        let said = match fastrand::u8(..8) {
+            0..3 if !to_previous.is_empty() => {
+                self.under_way = Some(Change::To(to_previous.clone()));
+                admin.activate(self.kind, &to_previous).await?
             }
-            None => self.push(admin).await?,
+            3..6 if !to_previous.is_empty() => {
+                self.under_way = Some(Change::To(to_previous));
+                admin.rollback(self.kind).await?
+            }
+            6 if to_recent != self.active && !to_recent.is_empty() => {
+                self.under_way = Some(Change::To(to_recent.clone()));
+                admin.activate(self.kind, &to_recent).await?
+            }
+            _ => self.push(admin).await?,
         };
         if matches!(said.status, 200 | 201) {
             let name = said.text("version").to_owned();
             if let Some(Change::Push(number)) = self.under_way {
                 self.numbers.insert(name.clone(), number);
+                self.recent.push_back(name.clone());
+                if self.recent.len() > RECENT {
+                    self.recent.pop_front();
+                }
             }
             self.previous = Some(std::mem::replace(&mut self.active, name));
             self.under_way = None;

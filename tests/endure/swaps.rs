@@ -11,7 +11,7 @@ mod traffic;
 
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::Gateway;
+use orchestrator_tests::{Gateway, toml_path};
 use tempfile::TempDir;
 
 use self::flows::Flows;
@@ -36,10 +36,11 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
     let swaps = phase.as_millis() / SWAP_EVERY.as_millis();
     let folder = TempDir::new().unwrap();
     let access = folder.path().join("access.log");
+    let state_dir = toml_path(&folder.path().join("state"));
     let endpoint = Endpoint::start("/dev/null").await;
     let gateway = Gateway::start(format!(
         "services.writer.endpoints = [\"http://{}\"]\n{}{}server.workers = 2\nlog.access = {access:?}\n\
-         breaker.failure_threshold = 1000\nproxy.retry_budget_ratio = 10\n",
+         server.state_dir = {state_dir}\nbreaker.failure_threshold = 1000\nproxy.retry_budget_ratio = 10\n",
         endpoint.address,
         versions::first(),
         admin::token(folder.path()),
@@ -97,6 +98,7 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
     let said = format!("{} from {}", mib(grown), mib(before));
     verdicts.verdict(grown <= RESIDENT_MORE_MAX, "at most 10 MiB more resident than before", said);
     figure("activations", swapper.activations.said());
+    figure("activations of retired versions", swapper.returns.said());
     figure("pushes", swapper.pushes.said());
     let longest = swapper.rollbacks.longest();
     let said = swapper.rollbacks.said();

@@ -1,4 +1,5 @@
-//! Swaps the versions of both policies in turn, by all three ways, and remembers when which was active.
+//! Swaps the versions of both policies in turn, in all the ways there are, and remembers when which was
+//! active.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,11 @@ use super::traffic::Seen;
 use crate::admin::{Admin, Push, Said};
 use crate::versions;
 
-/// Of the swaps of one policy, each fourth is a rollback, and each twentieth a push.
+/// Of the swaps of one policy, each fourth is a rollback; of twenty, one is a push, and one activates a
+/// version that no worker is ready for any more.
 const ROLLBACK_EACH: usize = 4;
 const PUSH_EACH: usize = 20;
+const RETURN_EACH: usize = 10;
 
 #[derive(Debug)]
 pub(crate) struct Swapper {
@@ -21,6 +24,7 @@ pub(crate) struct Swapper {
     pub(crate) activations: Times,
     pub(crate) rollbacks: Times,
     pub(crate) pushes: Times,
+    pub(crate) returns: Times,
 }
 
 /// How long the gateway said the switch took, and how long its answer took, in milliseconds.
@@ -87,6 +91,10 @@ struct Policy {
     /// Number and name of the active version and of the one before it.
     active: (u32, String),
     previous: (u32, String),
+    /// The one that was previous before.
+    retired: Option<(u32, String)>,
+    /// The largest number so far.
+    largest: u32,
     swaps: usize,
     history: History,
 }
@@ -97,8 +105,8 @@ impl Swapper {
         let mut admin = Admin::of(gateway);
         let policies =
             [Policy::begin("routing", &mut admin).await, Policy::begin("retry", &mut admin).await];
-        let [activations, rollbacks, pushes] = std::array::from_fn(|_| Times::default());
-        Swapper { admin, policies, failures: Vec::new(), activations, rollbacks, pushes }
+        let [activations, rollbacks, pushes, returns] = std::array::from_fn(|_| Times::default());
+        Swapper { admin, policies, failures: Vec::new(), activations, rollbacks, pushes, returns }
     }
 
     /// So many swaps, one each time that this has passed.
@@ -111,6 +119,8 @@ impl Swapper {
             let began = Instant::now();
             let (times, swapped) = if policy.swaps.is_multiple_of(PUSH_EACH) {
                 (&mut self.pushes, policy.push(&mut self.admin).await)
+            } else if policy.swaps.is_multiple_of(RETURN_EACH) && policy.retired.is_some() {
+                (&mut self.returns, policy.return_to_retired(&mut self.admin).await)
             } else if policy.swaps.is_multiple_of(ROLLBACK_EACH) {
                 (&mut self.rollbacks, policy.roll_back(&mut self.admin).await)
             } else {
@@ -159,12 +169,20 @@ impl Policy {
         let component = versions::component(kind);
         let began = Instant::now();
         let history = History(vec![Swap { number: 0, began, ended: began }]);
-        let none = (0, String::new());
-        let (swaps, active) = (0, (0, first.clone()));
-        let mut policy = Policy { kind, component, active, previous: none, swaps, history };
+        let mut policy = Policy {
+            kind,
+            component,
+            active: (0, first),
+            previous: (0, String::new()),
+            retired: None,
+            largest: 0,
+            swaps: 0,
+            history,
+        };
         // Both have been active before the first swap is measured.
         policy.push(admin).await.unwrap();
         policy.activate(admin).await.unwrap();
+        policy.retired = None;
         policy
     }
 
@@ -187,17 +205,30 @@ impl Policy {
         Ok(said)
     }
 
+    async fn return_to_retired(&mut self, admin: &mut Admin) -> Result<Said, String> {
+        let retired = self.retired.clone().ok_or("none is retired")?;
+        let said = checked(admin.activate(self.kind, &retired.1).await, 200)?;
+        self.becomes_active(retired);
+        Ok(said)
+    }
+
+    fn becomes_active(&mut self, version: (u32, String)) {
+        let previous = std::mem::replace(&mut self.active, version);
+        self.retired = Some(std::mem::replace(&mut self.previous, previous));
+    }
+
     /// A new version, of the other kind than the active one.
     async fn push(&mut self, admin: &mut Admin) -> Result<Said, String> {
-        let largest = self.active.0.max(self.previous.0);
-        let number = if largest % 2 == self.active.0 % 2 { largest + 1 } else { largest + 2 };
+        let same_kind = self.largest % 2 == self.active.0 % 2;
+        let number = self.largest + if same_kind { 1 } else { 2 };
         let push = Push {
             component: &self.component,
             config: Some(config(self.kind, number)),
             ..Push::default()
         };
         let said = checked(admin.push(self.kind, &push).await, 201)?;
-        self.previous = std::mem::replace(&mut self.active, (number, said.text("version").into()));
+        self.largest = number;
+        self.becomes_active((number, said.text("version").to_owned()));
         Ok(said)
     }
 }
