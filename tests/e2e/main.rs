@@ -33,3 +33,4 @@ mod routing;
 mod services;
 mod telemetry;
 mod upgrades;
+mod versions;

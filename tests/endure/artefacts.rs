@@ -8,12 +8,12 @@ mod text;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{Gateway, component, toml_path};
+use orchestrator_tests::{Gateway, Push, component, toml_path};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use self::table::{Artefact, TOO_LARGE};
-use crate::admin::{self, Admin, Push, Said};
+use self::table::{Artefact, Made, TOO_LARGE};
+use crate::admin::{Admin, Said};
 use crate::bodies::mib;
 use crate::endpoint::Endpoint;
 use crate::load::{Caller, Tally, get, in_turn};
@@ -48,17 +48,20 @@ policy.retry.compile_memory_max = \"1GiB\"
 pub(crate) async fn run(verdicts: &mut Verdicts) {
     let folder = TempDir::new().unwrap();
     let access = folder.path().join("access.log");
+    // Of its own: what an earlier run has compiled would be refused sooner.
+    let cache = folder.path().join("compiled");
     let endpoint = Endpoint::start("/dev/null").await;
     let gateway = Gateway::start(format!(
         "services.writer.endpoints = [\"http://{}\"]\nserver.workers = 2\nlog.access = {access:?}\n\
          policy.routing.component = {}\npolicy.routing.config = {{ version = \"good\" }}\n\
-         policy_limits.component_max = {COMPONENT_MAX:?}\n{LIMITS}{}",
+         policy_limits.component_max = {COMPONENT_MAX:?}\n{LIMITS}\
+         server.cache_dir = {}\n",
         endpoint.address,
         toml_path(&component("versioned")),
-        admin::token(folder.path()),
+        toml_path(&cache),
     ))
     .await;
-    let artefacts = table::all();
+    let artefacts = table::all(&cache);
     let (stop, stopped) = watch::channel(false);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| tokio::spawn(client(gateway.listen, number, stopped.clone())))
@@ -78,6 +81,7 @@ pub(crate) async fn run(verdicts: &mut Verdicts) {
         };
         verdicts.verdict(holds, artefact.mechanism, said);
     }
+    let page = gateway.metrics().await;
     let most = gateway.memory("VmHWM").saturating_sub(before);
     stop.send_replace(true);
     let mut tally = Tally::default();
@@ -89,6 +93,10 @@ pub(crate) async fn run(verdicts: &mut Verdicts) {
     verdicts.verdict(artefacts.len() >= LEAST, "at least 30 artefacts", artefacts.len());
     let criterion = "no request fails, all are decided by the version that was good";
     verdicts.verdict(tally.errors == 0, criterion, tally.said());
+    let refused = artefacts.iter().filter(|artefact| artefact.step != TOO_LARGE).count();
+    let counted = page.sum("orchestrator_policy_refused_total", &[]);
+    let said = format!("{counted} of {refused}");
+    verdicts.verdict(counted == refused as f64, "each refusal is counted", said);
     let said = format!("{} from {}", mib(most), mib(before));
     let criterion = "at no time more than 64 MiB more resident than before";
     verdicts.verdict(most <= RESIDENT_MORE_MAX, criterion, said);
@@ -99,13 +107,20 @@ async fn push(gateway: &Gateway, admin: &mut Admin, artefact: &Artefact) -> Resu
     let kind = artefact.kind;
     let text = |error: std::io::Error| error.to_string();
     let active = admin.active(kind).await.map_err(text)?;
-    let push = Push {
-        component: &artefact.bytes,
-        config: artefact.config.clone(),
-        cases: artefact.cases.clone(),
-        in_chunks: artefact.in_chunks,
+    let said = match &artefact.made {
+        Made::Zeros { bytes, in_chunks } => admin.push_zeros(kind, *bytes, *in_chunks).await,
+        Made::Bytes(bytes) => {
+            let mut push = Push::of(&**bytes);
+            if let Some(config) = &artefact.config {
+                push = push.config(config.clone());
+            }
+            if let Some(cases) = &artefact.cases {
+                push = push.cases(cases.clone());
+            }
+            admin.push(kind, &push).await
+        }
     };
-    let said = admin.push(kind, &push).await.map_err(text)?;
+    let said = said.map_err(text)?;
     let shown = format!("{}, {:.0?}", told(&said), said.took);
     let fail = |what: &str| Err(format!("{what}: {shown}"));
     if artefact.step == TOO_LARGE {

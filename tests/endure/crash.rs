@@ -6,10 +6,10 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{Gateway, toml_path};
+use orchestrator_tests::{Gateway, Push, toml_path};
 use tempfile::TempDir;
 
-use crate::admin::{self, Admin, Push, Said};
+use crate::admin::{Admin, Said};
 use crate::endpoint::Endpoint;
 use crate::load::{Caller, get};
 use crate::process::{is_alive, settles};
@@ -33,15 +33,14 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
     let state_dir = folder.path().join("state");
     let endpoint = Endpoint::start("/dev/null").await;
     let lines = format!(
-        "services.writer.endpoints = [\"http://{}\"]\n{}{}server.workers = 2\nlog.access = \"off\"\n\
+        "services.writer.endpoints = [\"http://{}\"]\n{}server.workers = 2\nlog.access = \"off\"\n\
          server.state_dir = {}\nserver.cache_dir = \"off\"\nbreaker.failure_threshold = 1000\n",
         endpoint.address,
         versions::first(),
-        admin::token(folder.path()),
         toml_path(&state_dir),
     );
     // Nothing is compiled yet: this start may take its time.
-    let mut gateway = Gateway::start(&lines).await;
+    let mut gateway = Gateway::start_at(folder.path(), &lines).await;
     let mut policies = [Policy::new("routing"), Policy::new("retry")];
     let mut found = Found::default();
     for policy in &mut policies {
@@ -65,7 +64,7 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
         }
 
         let began = Instant::now();
-        gateway = Gateway::start(&lines).await;
+        gateway = Gateway::start_at(folder.path(), &lines).await;
         let answer = Caller::new(gateway.listen).call(&get("/version")).await;
         found.answers.push(began.elapsed());
         if !matches!(answer, Ok((200, _))) {
@@ -76,7 +75,7 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
         }
     }
     found.judge(kills, verdicts);
-    left_over(&state_dir);
+    left_over(&state_dir, verdicts);
 }
 
 #[derive(Debug, Default)]
@@ -241,13 +240,12 @@ impl Policy {
         // Some are to be compiled.
         let rebuilt = fastrand::u8(..40) == 0;
         let rebuilt = rebuilt.then(|| versions::rebuilt(&self.component, number));
-        let component = rebuilt.as_deref().unwrap_or(&self.component);
+        let component = rebuilt.as_ref().unwrap_or(&self.component);
         let config = match self.kind {
             "routing" => versions::routing(number),
             _ => versions::retry(number),
         };
-        let push = Push { component, config: Some(config), ..Push::default() };
-        admin.push(self.kind, &push).await
+        admin.push(self.kind, &Push::of(&**component).config(config)).await
     }
 }
 
@@ -295,22 +293,19 @@ async fn decided(gateway: &Gateway, kind: &str) -> Result<u32, String> {
     versions::kind_of(status, text(body).split(' ').count())
 }
 
-/// What so many kills have left in the folder, for the eye.
-fn left_over(state_dir: &Path) {
-    let mut counts: HashMap<String, (usize, u64)> = HashMap::new();
+/// What so many kills have left in the folder, while the gateway runs again.
+fn left_over(state_dir: &Path, verdicts: &mut Verdicts) {
+    let mut half_written = 0;
     for folder in ["", "objects", "compiled"] {
-        for file in std::fs::read_dir(state_dir.join(folder)).into_iter().flatten().flatten() {
-            let Some(metadata) = file.metadata().ok().filter(std::fs::Metadata::is_file) else {
-                continue;
-            };
-            let temporary = file.file_name().to_string_lossy().starts_with(".tmp");
-            let what = if temporary { format!("{folder}/.tmp…") } else { format!("{folder}/") };
-            let (files, bytes) = counts.entry(what).or_default();
-            *files += 1;
-            *bytes += metadata.len();
+        let (mut files, mut bytes) = (0, 0);
+        for file in std::fs::read_dir(state_dir.join(folder)).unwrap().flatten() {
+            let metadata = file.metadata().unwrap();
+            files += usize::from(metadata.is_file());
+            bytes += metadata.len();
+            half_written += usize::from(file.file_name().to_string_lossy().starts_with(".tmp"));
         }
+        figure(&format!("state_dir/{folder}"), format!("{files} files, {} KiB", bytes / 1024));
     }
-    for (what, (files, bytes)) in counts {
-        figure(&format!("state_dir/{what}"), format!("{files} files, {} KiB", bytes / 1024));
-    }
+    let criterion = "what a kill leaves half written does not pile up";
+    verdicts.verdict(half_written <= 1, criterion, half_written);
 }

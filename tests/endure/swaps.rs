@@ -19,7 +19,7 @@ use self::swapper::Swapper;
 use self::traffic::{Found, saturation, send};
 use crate::bodies::mib;
 use crate::endpoint::Endpoint;
-use crate::{Verdicts, admin, figure, versions};
+use crate::{Verdicts, figure, versions};
 
 const PAIRS: usize = 5;
 
@@ -39,11 +39,10 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
     let state_dir = toml_path(&folder.path().join("state"));
     let endpoint = Endpoint::start("/dev/null").await;
     let gateway = Gateway::start(format!(
-        "services.writer.endpoints = [\"http://{}\"]\n{}{}server.workers = 2\nlog.access = {access:?}\n\
+        "services.writer.endpoints = [\"http://{}\"]\n{}server.workers = 2\nlog.access = {access:?}\n\
          server.state_dir = {state_dir}\nbreaker.failure_threshold = 1000\nproxy.retry_budget_ratio = 10\n",
         endpoint.address,
         versions::first(),
-        admin::token(folder.path()),
     ))
     .await;
     let mut swapper = Swapper::begin(&gateway).await;

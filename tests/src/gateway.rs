@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use crate::client::{Client, Reply, Request};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::operator::{TOKEN, TOKEN_VARIABLE};
 use crate::wait::{eventually, within};
 
 /// What a test need not say, a line each. A test that sets a key, or one below it, replaces the line.
@@ -20,6 +21,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("server.listen", r#""127.0.0.1:0""#),
     ("server.workers", "1"),
     ("admin.listen", r#""127.0.0.1:0""#),
+    ("admin.tokens.tester.env", r#""ORCHESTRATOR_TOKEN_OF_TESTS""#),
     ("policy.retry.config.attempts", "3"),
     ("policy.retry.config.delay", r#""20ms""#),
 ];
@@ -59,7 +61,17 @@ impl Gateway {
     /// The same with exactly this configuration file.
     pub async fn start_exactly(config: &str) -> Self {
         let folder = TempDir::new().unwrap();
-        let file = folder.path().join("orchestrator.toml");
+        let at = folder.path().to_owned();
+        Self::start_in(&at, config, Some(folder)).await
+    }
+
+    /// The same with a file in this folder, which outlives the gateway: for those that are started again.
+    pub async fn start_at(folder: &Path, lines: &str) -> Self {
+        Self::start_in(folder, &with_defaults(lines), None).await
+    }
+
+    async fn start_in(at: &Path, config: &str, folder: Option<TempDir>) -> Self {
+        let file = at.join("orchestrator.toml");
         std::fs::write(&file, config).unwrap();
         let mut serve = command();
         serve.args(["serve", "--config"]).arg(&file);
@@ -73,7 +85,7 @@ impl Gateway {
             };
             Some((address(field(ready, "listen")?), admin))
         };
-        Self::spawn(serve, &wanted, addresses, Some(folder)).await
+        Self::spawn(serve, &wanted, addresses, folder).await
     }
 
     /// `orchestrator demo`, as soon as it has said where everything is.
@@ -215,16 +227,6 @@ impl Gateway {
         kill_process(self.pid, Signal::HUP).unwrap();
     }
 
-    /// How it ended, if it did.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
-    }
-
-    /// Ends it with signal 9: nothing in it can say goodbye.
-    pub async fn kill(&mut self) {
-        self.child.kill().await.unwrap();
-    }
-
     /// The processes that it has started and not buried yet.
     pub fn children(&self) -> Vec<u32> {
         let parent = self.pid.as_raw_nonzero().to_string();
@@ -238,6 +240,12 @@ impl Gateway {
             own == Some(&parent)
         };
         numbers.filter(is_child).collect()
+    }
+
+    /// Ends it without a word, as a machine that fails does.
+    pub async fn kill(&mut self) {
+        self.child.start_kill().unwrap();
+        self.exit().await;
     }
 
     /// Waits until it has ended.
@@ -283,6 +291,7 @@ fn command() -> Command {
     command.kill_on_drop(true).stdin(Stdio::null());
     // What a developer has set must not change what is tested.
     command.env_remove("RUST_LOG").env_remove("NO_COLOR");
+    command.env(TOKEN_VARIABLE, TOKEN);
     command
 }
 
@@ -302,8 +311,10 @@ pub fn service<'a>(name: &str, endpoints: impl IntoIterator<Item = &'a crate::Up
 pub const EVERYTHING_TO_WRITER: &str =
     r#"policy.routing.config.routes = [{ path_prefix = "/", service = "writer" }]"#;
 
+/// A configuration of these lines, and what tests need not say.
+///
 /// The defaults come first: behind a test's tables, dotted keys would belong to the last of them.
-fn with_defaults(lines: &str) -> String {
+pub fn with_defaults(lines: &str) -> String {
     let mut config = String::new();
     let mut add = |key: &str, value: &str| {
         let taken = lines.lines().any(|line| {

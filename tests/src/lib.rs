@@ -16,11 +16,15 @@ pub mod client;
 pub mod gateway;
 pub mod log;
 pub mod metrics;
+pub mod operator;
 pub mod upstream;
 pub mod wait;
 pub mod wire;
 
 pub use client::{Client, Reply, Request};
-pub use gateway::{EVERYTHING_TO_WRITER, Gateway, component, run, service, toml_path};
+pub use gateway::{
+    EVERYTHING_TO_WRITER, Gateway, component, run, service, toml_path, with_defaults,
+};
+pub use operator::Push;
 pub use upstream::{Answer, Gate, Received, Upstream};
 pub use wait::{DEADLINE, eventually, within};

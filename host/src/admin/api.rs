@@ -230,7 +230,7 @@ fn failed(failure: &Failure) -> Page {
                 .iter()
                 .map(|error| {
                     json!({
-                        "pointer": error.pointer,
+                        "pointer": error.place(),
                         "message": error.message,
                         "suggestion": error.suggestion,
                     })

@@ -130,6 +130,13 @@ pub struct ConfigError {
     pub suggestion: Option<String>,
 }
 
+impl ConfigError {
+    /// The pointer alone: a `#` behind it says that the field's name is meant, not its value.
+    pub fn place(&self) -> &str {
+        self.pointer.strip_suffix('#').unwrap_or(&self.pointer)
+    }
+}
+
 /// Why a component is refused. Each text says what, where and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -245,7 +252,7 @@ fn told(errors: &[ConfigError]) -> String {
         more => format!(" (and {more} more)"),
     };
     let suggestion = first.suggestion.as_ref().map_or(String::new(), |it| format!("; {it}"));
-    format!(": at `{}`: {}{suggestion}{more}", first.pointer, first.message)
+    format!(": at `{}`: {}{suggestion}{more}", first.place(), first.message)
 }
 
 impl Version {

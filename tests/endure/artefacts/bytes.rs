@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The first eight bytes of every component.
@@ -70,25 +71,24 @@ pub(crate) fn nested(depth: usize) -> Vec<u8> {
     bytes
 }
 
-/// What the gateway itself has compiled from some policy: native code.
-pub(crate) fn native() -> Vec<u8> {
+/// What the gateway that has this cache has compiled from some policy: native code.
+pub(crate) fn native(cache: &Path) -> Vec<u8> {
     /// The sum that the gateway puts in front of the code.
     const SUM_BYTES: usize = 32;
-    let folder = orchestrator_tests::gateway::cache_dir();
-    let files = fs::read_dir(folder).unwrap().flatten().map(|file| file.path());
+    let files = fs::read_dir(cache).unwrap().flatten().map(|file| file.path());
     let compiled = files.filter(|path| path.extension().is_some_and(|it| it == "cwasm"));
     let path = compiled.min().expect("the gateway keeps what it compiles");
     fs::read(path).unwrap().split_off(SUM_BYTES)
 }
 
 /// The same behind a component's first bytes.
-pub(crate) fn native_in_disguise() -> Vec<u8> {
-    [PREAMBLE, &native()].concat()
+pub(crate) fn in_disguise(native: &[u8]) -> Vec<u8> {
+    [PREAMBLE, native].concat()
 }
 
 /// The same with one instruction changed.
-pub(crate) fn native_altered() -> Vec<u8> {
-    let mut bytes = native();
+pub(crate) fn altered(native: &[u8]) -> Vec<u8> {
+    let mut bytes = native.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     bytes

@@ -3,6 +3,7 @@
 mod policies;
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use crate::versions;
 pub(crate) struct Artefact {
     /// What it is, and so how it is bad.
     pub(crate) mechanism: &'static str,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) made: Made,
     /// The step at which it is refused, and a word that says why.
     pub(crate) step: &'static str,
     pub(crate) word: &'static str,
@@ -22,7 +23,16 @@ pub(crate) struct Artefact {
     pub(crate) kind: &'static str,
     pub(crate) config: Option<Value>,
     pub(crate) cases: Option<Value>,
-    pub(crate) in_chunks: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Made {
+    Bytes(Vec<u8>),
+    Zeros {
+        bytes: usize,
+        /// Without a length beforehand.
+        in_chunks: bool,
+    },
 }
 
 /// A component larger than `component_max` is not even received whole: there is no version to refuse.
@@ -37,13 +47,12 @@ impl Artefact {
     ) -> Artefact {
         Artefact {
             mechanism,
-            bytes: bytes.into(),
+            made: Made::Bytes(bytes.into()),
             step,
             word,
             kind: "routing",
             config: None,
             cases: None,
-            in_chunks: false,
         }
     }
 
@@ -59,21 +68,24 @@ impl Artefact {
         Artefact { cases: Some(cases), ..self }
     }
 
-    fn in_chunks(self) -> Artefact {
-        Artefact { in_chunks: true, ..self }
+    /// More than `component_max`.
+    fn zeros(mechanism: &'static str, in_chunks: bool) -> Artefact {
+        let made = Made::Zeros { bytes: 200 << 20, in_chunks };
+        Artefact { made, ..Artefact::new(mechanism, "", TOO_LARGE, "component_max") }
     }
 }
 
-pub(crate) fn all() -> Vec<Artefact> {
-    [no_wasm(), broken(), bombs(), policies::all()].into_iter().flatten().collect()
+/// All of them; some are made from what this gateway has compiled.
+pub(crate) fn all(cache: &Path) -> Vec<Artefact> {
+    [no_wasm(cache), broken(), bombs(), policies::all()].into_iter().flatten().collect()
 }
 
-fn no_wasm() -> Vec<Artefact> {
+fn no_wasm(cache: &Path) -> Vec<Artefact> {
+    let native = bytes::native(cache);
     let good = versions::component("routing");
     let script = "export const routing = { route() { return; } };\n";
     let wit = "package orchestrator:policy@0.1.0;\nworld routing-policy {}\n";
     let elf = &fs::read(std::env::current_exe().unwrap()).unwrap()[..1 << 20];
-    let zeros = vec![0; 200 << 20];
     let no_wasm = "not a WebAssembly";
     vec![
         Artefact::new("no byte at all", "", "receive", no_wasm),
@@ -84,21 +96,16 @@ fn no_wasm() -> Vec<Artefact> {
         Artefact::new("WIT", wit, "receive", no_wasm),
         Artefact::new("a native program", elf, "receive", no_wasm),
         Artefact::new("a gzipped component", bytes::gzipped(&good), "receive", no_wasm),
-        Artefact::new(
-            "native code of the gateway's own cache",
-            bytes::native(),
-            "receive",
-            no_wasm,
-        ),
-        Artefact::new("the same, altered", bytes::native_altered(), "receive", no_wasm),
+        Artefact::new("native code of the gateway's own cache", &*native, "receive", no_wasm),
+        Artefact::new("the same, altered", bytes::altered(&native), "receive", no_wasm),
         Artefact::new(
             "the same behind a component's head",
-            bytes::native_in_disguise(),
+            bytes::in_disguise(&native),
             "compile",
             "not a valid component",
         ),
-        Artefact::new("200 MB of zeros", zeros.clone(), TOO_LARGE, "component_max"),
-        Artefact::new("the same without a length", zeros, TOO_LARGE, "component_max").in_chunks(),
+        Artefact::zeros("200 MB of zeros", false),
+        Artefact::zeros("the same without a length", true),
     ]
 }
 

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::Gateway;
+use orchestrator_tests::{Gateway, Push};
 use serde_json::Value;
 
 use super::traffic::Seen;
-use crate::admin::{Admin, Push, Said};
+use crate::admin::{Admin, Said};
 use crate::versions;
 
 /// Of the swaps of one policy, each fourth is a rollback; of twenty, one is a push, and one activates a
@@ -221,11 +221,7 @@ impl Policy {
     async fn push(&mut self, admin: &mut Admin) -> Result<Said, String> {
         let same_kind = self.largest % 2 == self.active.0 % 2;
         let number = self.largest + if same_kind { 1 } else { 2 };
-        let push = Push {
-            component: &self.component,
-            config: Some(config(self.kind, number)),
-            ..Push::default()
-        };
+        let push = Push::of(&*self.component).config(config(self.kind, number));
         let said = checked(admin.push(self.kind, &push).await, 201)?;
         self.largest = number;
         self.becomes_active((number, said.text("version").to_owned()));

@@ -1,0 +1,179 @@
+//! What outlives the process, where `server.state_dir` says so.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::*;
+
+struct Kept {
+    writer: Upstream,
+    folder: TempDir,
+}
+
+impl Kept {
+    async fn new() -> Kept {
+        Kept { writer: Upstream::start().await, folder: TempDir::new().unwrap() }
+    }
+
+    fn state(&self) -> std::path::PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn lines(&self, more: &str) -> String {
+        format!(
+            "{}\n{EVERYTHING_TO_WRITER}\nserver.state_dir = {}\n{more}",
+            service("writer", [&self.writer]),
+            toml_path(&self.state())
+        )
+    }
+
+    async fn start(&self) -> Gateway {
+        Gateway::start_at(self.folder.path(), &self.lines("")).await
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_was_pushed_decides_after_a_restart() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    let a = gateway.pushed("routing", marked("a")).await;
+    let b = gateway.pushed("routing", marked("b")).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("b"));
+    gateway.terminate();
+    gateway.exit().await;
+
+    let gateway = kept.start().await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("b"));
+    let policy = gateway.policy_when("routing", |it| it["last_good"] == a.as_str()).await;
+    assert_eq!(policy["active"], b.as_str());
+    assert_eq!(policy["previous"], a.as_str());
+    assert_eq!(policy["differs_from_file"], true);
+    let record = gateway.version("routing", &b).await;
+    assert_eq!(record["by"], "tester");
+    assert_eq!(record["decisions"], 2, "one before, one now");
+    assert_eq!(names(&policy).len(), 3);
+    assert_eq!(gateway.roll_back("routing").await.status(), 200);
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("a"));
+}
+
+#[tokio::test]
+async fn it_is_for_the_gateways_user_alone_and_for_one_gateway() {
+    let kept = Kept::new().await;
+    let _gateway = kept.start().await;
+    assert_eq!(fs::metadata(kept.state()).unwrap().mode() & 0o777, 0o700);
+    let config = orchestrator_tests::with_defaults(&kept.lines(""));
+    let file = kept.folder.path().join("second.toml");
+    fs::write(&file, config).unwrap();
+    let ran = orchestrator_tests::run(["serve", "--config", file.to_str().unwrap()]).await;
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("another gateway uses it"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn a_folder_that_others_can_reach_is_refused() {
+    let kept = Kept::new().await;
+    fs::create_dir(kept.state()).unwrap();
+    fs::set_permissions(kept.state(), fs::Permissions::from_mode(0o755)).unwrap();
+    let file = kept.folder.path().join("gateway.toml");
+    fs::write(&file, orchestrator_tests::with_defaults(&kept.lines(""))).unwrap();
+    let ran = orchestrator_tests::run(["serve", "--config", file.to_str().unwrap()]).await;
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("chmod 700"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn what_the_file_names_decides_once_it_has_changed() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    gateway.pushed("routing", marked("pushed")).await;
+    gateway.kill().await;
+    let changed = kept.lines("").replace(
+        EVERYTHING_TO_WRITER,
+        "policy.routing.config.routes = [{ path_prefix = \"/\", service = \"writer\", \
+         response_headers.set = { x-mark = \"file\" } }]",
+    );
+    let mut gateway = Gateway::start_at(kept.folder.path(), &changed).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("file"));
+    assert_eq!(gateway.policy("routing").await["differs_from_file"], false);
+    gateway.kill().await;
+    // Once more with the same file: nothing has changed since.
+    let gateway = Gateway::start_at(kept.folder.path(), &changed).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("file"));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_good_any_more_does_not_keep_a_gateway_from_starting() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    gateway.pushed("routing", marked("pushed")).await;
+    gateway.kill().await;
+    let broken = kept.folder.path().join("broken.wasm");
+    fs::write(&broken, "not wasm").unwrap();
+    let lines = format!("policy.routing.component = {}", toml_path(&broken));
+    let lines = kept.lines(&lines).replace(EVERYTHING_TO_WRITER, "");
+    let gateway = Gateway::start_at(kept.folder.path(), &lines).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("pushed"));
+    gateway.log.line_with(&["the version before goes on"]).await;
+    let policy = gateway.policy("routing").await;
+    assert_eq!(policy["differs_from_file"], true);
+    assert_eq!(names(&policy)[0].1, "refused");
+}
+
+#[tokio::test]
+async fn a_version_that_was_put_out_of_service_stays_so() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    let good = gateway.pushed("routing", marked("good")).await;
+    let bad = gateway.pushed("routing", Push::of(guest("trap")).config(json!({}))).await;
+    for _ in 0..5 {
+        gateway.get("/evil").await;
+    }
+    gateway.policy_when("routing", |it| it["active"] == good.as_str()).await;
+    // Its record is written behind that.
+    let file = kept.state().join("routing.json");
+    let written = async || fs::read_to_string(&file).unwrap().contains("quarantined").then_some(());
+    orchestrator_tests::eventually("the quarantine to be written", written).await;
+    gateway.kill().await;
+    let gateway = kept.start().await;
+    let policy = gateway.policy("routing").await;
+    assert_eq!(policy["active"], good.as_str());
+    assert_eq!(state_of(&policy, &bad), "quarantined");
+}
+
+#[tokio::test]
+async fn damage_to_it_costs_history_and_nothing_else() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    gateway.pushed("routing", marked("a")).await;
+    gateway.pushed("routing", marked("b")).await;
+    gateway.kill().await;
+    // The configuration of the active version is gone: the one before decides.
+    let text = fs::read_to_string(kept.state().join("routing.json")).unwrap();
+    let history: Value = serde_json::from_str(&text).unwrap();
+    let active = history["versions"].as_array().unwrap().last().unwrap();
+    let object = active["config_sha256"].as_str().unwrap();
+    fs::write(kept.state().join("objects").join(object), "{}").unwrap();
+    let mut gateway = kept.start().await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("a"));
+    gateway.log.line_with(&["cannot be restored"]).await;
+    gateway.kill().await;
+    // The history itself is: what the file names decides.
+    fs::write(kept.state().join("routing.json"), "{\"format\": 1,").unwrap();
+    let gateway = kept.start().await;
+    assert_eq!(mark_of(&gateway.get("/x").await), None);
+    assert!(kept.state().join("routing.json.bad").exists());
+}
+
+#[tokio::test]
+async fn an_earlier_version_can_be_activated_by_a_part_of_its_name() {
+    let kept = Kept::new().await;
+    let gateway = kept.start().await;
+    let a = gateway.pushed("routing", marked("a")).await;
+    for mark in ["b", "c", "d"] {
+        gateway.pushed("routing", marked(mark)).await;
+    }
+    assert_eq!(gateway.version("routing", &a).await["resident"], false);
+    assert_eq!(gateway.activate("routing", &a[..8]).await.status(), 200);
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("a"));
+    gateway.activate("routing", "ffffffff").await.problem(404);
+    gateway.activate("routing", "").await.problem(404);
+}
