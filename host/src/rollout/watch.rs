@@ -4,15 +4,14 @@
 //! link to another folder, all put another file in the old one's place. Where the folder itself is
 //! replaced, nobody tells; so the files are also looked at now and then.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use futures_util::{Stream, StreamExt, stream};
+use inotify::{Inotify, WatchMask, Watches};
 use tokio::time::Instant;
 
 use super::Rollout;
@@ -28,27 +27,31 @@ const UNREST_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at the files themselves.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Room for what the system tells at once.
+const EVENTS_BYTES: usize = 4 << 10;
+
 /// What tells one file from another that took its place.
 type Stamp = Option<(u64, u64, i64, i64, u64)>;
 
 /// Calls `changed` after each change of the configuration's file or of one that it names.
 pub(crate) async fn watch(rollout: Rc<Rollout>, config: Option<PathBuf>, changed: impl AsyncFn()) {
-    let (touched, mut touches) = mpsc::channel(1);
-    let mut watcher = notify::recommended_watcher(move |_| {
-        let _ = touched.try_send(()); // One is enough.
-    })
-    .inspect_err(|error| tracing::warn!(%error, "cannot watch files: they are looked at instead"))
-    .ok();
-    let mut watched = BTreeSet::new();
+    let (mut watches, mut touches) = match watcher() {
+        Ok((watches, touches)) => (Some(watches), touches.left_stream()),
+        Err(error) => {
+            tracing::warn!(%error, "cannot watch files: they are looked at now and then instead");
+            (None, stream::pending().right_stream())
+        }
+    };
     let mut files = files(&rollout, config.as_deref());
     let mut stamps: Vec<Stamp> = files.iter().map(|file| stamp(file)).collect();
     loop {
-        follow(&mut watcher, &mut watched, &files);
-        let woken = tokio::time::timeout(LOOK_EVERY, touches.recv()).await.is_ok();
-        if woken {
+        if let Some(watches) = &mut watches {
+            follow(watches, &files);
+        }
+        if tokio::time::timeout(LOOK_EVERY, touches.next()).await.is_ok() {
             let until = Instant::now() + UNREST_MAX;
             while Instant::now() < until
-                && tokio::time::timeout(QUIET, touches.recv()).await.is_ok()
+                && tokio::time::timeout(QUIET, touches.next()).await.is_ok()
             {}
         }
         let now: Vec<Stamp> = files.iter().map(|file| stamp(file)).collect();
@@ -65,6 +68,13 @@ pub(crate) async fn watch(rollout: Rc<Rollout>, config: Option<PathBuf>, changed
     }
 }
 
+fn watcher() -> std::io::Result<(Watches, impl Stream<Item = ()>)> {
+    let inotify = Inotify::init()?;
+    let watches = inotify.watches();
+    let events = inotify.into_event_stream([0; EVENTS_BYTES])?;
+    Ok((watches, events.map(|_| ()).chain(stream::pending())))
+}
+
 fn files(rollout: &Rollout, config: Option<&Path>) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = config.into_iter().map(Path::to_owned).collect();
     for kind in Kind::ALL {
@@ -76,22 +86,22 @@ fn files(rollout: &Rollout, config: Option<&Path>) -> Vec<PathBuf> {
     files
 }
 
-/// Watches the folders of these files, as far as they are not.
-fn follow(
-    watcher: &mut Option<RecommendedWatcher>,
-    watched: &mut BTreeSet<PathBuf>,
-    files: &[PathBuf],
-) {
-    let Some(watcher) = watcher else { return };
+/// Watches the folders of these files: anew each time, since one may be another than before.
+fn follow(watches: &mut Watches, files: &[PathBuf]) {
+    // Not each write: the access log may be in the same folder.
+    let mask = WatchMask::CLOSE_WRITE
+        | WatchMask::CREATE
+        | WatchMask::DELETE
+        | WatchMask::MOVED_FROM
+        | WatchMask::MOVED_TO
+        | WatchMask::ONLYDIR;
     for file in files {
         let folder = match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        if watched.insert(folder.to_owned())
-            && let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive)
-        {
-            tracing::warn!(folder = %folder.display(), %error, "cannot watch a folder");
+        if let Err(error) = watches.add(folder, mask) {
+            tracing::debug!(folder = %folder.display(), %error, "cannot watch a folder");
         }
     }
 }
