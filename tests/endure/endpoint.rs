@@ -1,7 +1,8 @@
 //! An endpoint as a process of its own, which can be killed: this program again, with the words
 //! `endpoint PORT RECORD`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -87,7 +88,7 @@ pub(crate) async fn serve(port: u16, record: &str) {
     let listener = TcpListener::from_std(socket.into()).unwrap();
     println!("listening");
     let record = File::options().append(true).create(true).open(record).unwrap();
-    let shared = Rc::new(Shared { record, count: Cell::new(0) });
+    let shared = Rc::new(Shared { record, count: Cell::new(0), seen: RefCell::default() });
     let tasks = LocalSet::new();
     let accepting = async {
         while let Ok((stream, _)) = listener.accept().await {
@@ -104,6 +105,8 @@ pub(crate) async fn serve(port: u16, record: &str) {
 struct Shared {
     record: File,
     count: Cell<u64>,
+    /// Targets that were to be answered the second time.
+    seen: RefCell<HashSet<String>>,
 }
 
 async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
@@ -155,8 +158,20 @@ async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             _ => {
                 take(&mut wire, &head).await?;
-                work().await;
-                answer(&mut wire, "200 OK", BODY).await?;
+                match query.split_once('=').map_or("", |(word, _)| word) {
+                    "at-once" => answer(&mut wire, "200 OK", BODY).await?,
+                    // The first time with a failure.
+                    "second" if !shared.seen.borrow_mut().insert(target.clone()) => {
+                        answer(&mut wire, "200 OK", BODY).await?;
+                    }
+                    "second" | "never" => {
+                        answer(&mut wire, "503 Service Unavailable", BODY).await?;
+                    }
+                    _ => {
+                        work().await;
+                        answer(&mut wire, "200 OK", BODY).await?;
+                    }
+                }
             }
         }
     }

@@ -96,13 +96,16 @@ impl Tally {
 
     /// `p50 0.4 ms, p99 3.1 ms, longest 1021.0 ms`
     pub(crate) fn durations(&mut self) -> String {
+        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| self.ms_at(part));
+        format!("p50 {p50:.1} ms, p99 {p99:.1} ms, longest {longest:.1} ms")
+    }
+
+    /// What this part of all did not exceed, in milliseconds.
+    pub(crate) fn ms_at(&mut self, part: f64) -> f64 {
         self.micros.sort_unstable();
-        let at = |part: f64| {
-            let index = (self.micros.len() as f64 * part) as usize;
-            let micros = self.micros.get(index.min(self.micros.len().saturating_sub(1)));
-            f64::from(micros.copied().unwrap_or(0)) / 1000.0
-        };
-        format!("p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms", at(0.5), at(0.99), at(1.0))
+        let index = (self.micros.len() as f64 * part) as usize;
+        let micros = self.micros.get(index.min(self.micros.len().saturating_sub(1)));
+        f64::from(micros.copied().unwrap_or(0)) / 1000.0
     }
 
     /// The errors, for a verdict.

@@ -1,5 +1,5 @@
 //! What takes longer than a test: endpoints that are killed under load, a retry policy without end,
-//! thousands of slow clients, bodies of a gibibyte. The built gateway as a process, its endpoints as
+//! thousands of slow clients, bodies of a gibibyte, policies that misbehave. The built gateway as a process, its endpoints as
 //! others; figures and a verdict for each criterion.
 //!
 //! `run` beside this file builds what it needs and starts it.
@@ -13,6 +13,7 @@
 mod always;
 mod bodies;
 mod endpoint;
+mod hostile;
 mod killed;
 mod load;
 mod pattern;
@@ -33,6 +34,9 @@ Usage: tests/endure/run [--quick] [NAME...]
   slow     2,000 slow heads, slow bodies and slow readers (slowhttptest): others are served, memory is
            bounded, they are shed on time (1 minute; quick: 500 of each)
   bodies   1 GiB up and down, with a length and in chunks: constant memory (20 s)
+  hostile  policies that misbehave on half of the paths, in some 60 ways each: every call ends, the
+           other half does not notice, the process lives (10 minutes; quick: 1 minute).
+           hostile/NAME: the one of this name, such as hostile/spin
 
 Without a name, all of them. ORCHESTRATOR_BIN names the gateway, otherwise target/release/orchestrator.";
 
@@ -51,7 +55,8 @@ fn main() -> ExitCode {
     }
     let quick = words.contains(&"--quick");
     let mut names: Vec<&str> = words.into_iter().filter(|word| *word != "--quick").collect();
-    if let Some(unknown) = names.iter().find(|name| !ALL.contains(name)) {
+    let first = |name: &&str| ALL.contains(&name.split('/').next().unwrap_or_default());
+    if let Some(unknown) = names.iter().find(|name| !first(name)) {
         println!("endure: there is no {unknown}; --help names what there is");
         return ExitCode::from(2);
     }
@@ -65,14 +70,18 @@ fn main() -> ExitCode {
             "killed" => runtime.block_on(killed::run(quick, &mut verdicts)),
             "always" => runtime.block_on(always::run(quick, &mut verdicts)),
             "slow" => runtime.block_on(slow::run(quick, &mut verdicts)),
-            _ => runtime.block_on(bodies::run(&mut verdicts)),
+            "bodies" => runtime.block_on(bodies::run(&mut verdicts)),
+            _ => {
+                let only = name.split_once('/').map(|(_, behaviour)| behaviour);
+                runtime.block_on(hostile::run(quick, only, &mut verdicts));
+            }
         }
     }
     println!("\n{} ok, {} FAILED", verdicts.ok, verdicts.failed);
     if verdicts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const ALL: [&str; 4] = ["killed", "always", "slow", "bodies"];
+const ALL: [&str; 5] = ["killed", "always", "slow", "bodies", "hostile"];
 
 /// What has been found so far.
 #[derive(Debug, Default)]

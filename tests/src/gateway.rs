@@ -210,6 +210,11 @@ impl Gateway {
         kill_process(self.pid, Signal::HUP).unwrap();
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits until it has ended.
     pub async fn exit(&mut self) -> ExitStatus {
         within("the gateway to end", self.child.wait()).await.unwrap()

@@ -1,0 +1,173 @@
+//! The gateways, and what is done with them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use orchestrator_tests::{EVERYTHING_TO_WRITER, Gateway, run, toml_path};
+use tempfile::TempDir;
+
+use super::Plan;
+use super::found::Found;
+use super::guests::{Guests, config, with_sdk};
+use super::table::{Behaviour, Kind};
+use super::traffic::{Halves, Traffic};
+use crate::endpoint::Endpoint;
+
+/// For a quarantine to come about.
+const QUARANTINE_MAX: Duration = Duration::from_secs(5);
+
+const TOKEN: &str = "a token of the hostile policies' bench";
+
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) plan: Plan,
+    endpoint: Endpoint,
+    guests: Guests,
+    /// With the token of the admin API, and what is pushed.
+    folder: TempDir,
+    /// Whether the gateway has versions, quarantine and `instances` yet.
+    pub(crate) versions: bool,
+}
+
+impl Bench {
+    pub(crate) async fn new(plan: Plan) -> Bench {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+        let versions = run(["policy", "--help"]).await.code == 0;
+        let endpoint = Endpoint::start("/dev/null").await;
+        Bench { plan, endpoint, guests: Guests::new(), folder, versions }
+    }
+
+    /// One whose policy is good.
+    pub(crate) async fn good(&self, kind: Kind) -> Gateway {
+        self.gateway(kind, &with_sdk(kind), GOOD, "").await
+    }
+
+    /// The hostile policy and no other.
+    pub(crate) async fn alone(&self, kind: Kind, behaviour: &Behaviour, good: &Gateway) -> Found {
+        let mut found = Found::default();
+        let component = self.guests.of(behaviour, kind);
+        let mut lines = String::new();
+        if self.versions {
+            lines += &format!("policy.{}.fault_threshold = \"off\"\n", kind.word());
+        }
+        if behaviour.fresh {
+            lines += &format!("policy.{}.instances = \"fresh\"\n", kind.word());
+        }
+        let mut gateway = self.gateway(kind, &component, &config(behaviour), &lines).await;
+        let well = Traffic::decided_well(kind, behaviour);
+        let ill = Traffic::misdecided(kind, behaviour);
+        let Plan { rounds, round, part, compares, .. } = self.plan;
+        let (mut before, mut now, mut halves) = (Vec::new(), Vec::new(), Halves::default());
+        for _ in 0..rounds {
+            before.push(match compares {
+                true => well.send(good.listen, round).await.good.ms_at(part),
+                false => 0.0,
+            });
+            let mut sent = ill.send(gateway.listen, round).await;
+            now.push(sent.good.ms_at(part));
+            halves.add(sent);
+        }
+        found.no_errors(&mut halves);
+        if !lives(&mut gateway, &mut found) {
+            return found;
+        }
+        let page = gateway.metrics().await;
+        found.faults(kind, behaviour, halves.evil.requests, &page);
+        found.ended_in_time(kind, &page);
+        found.slowed(before, now);
+        found.say(format!("{} MiB", gateway.memory("VmHWM") >> 20));
+        found
+    }
+
+    /// The hostile policy pushed to a gateway that has a good version.
+    pub(crate) async fn pushed(&self, kind: Kind, behaviour: &Behaviour, found: &mut Found) {
+        let token = toml_path(&self.folder.path().join("token"));
+        let lines = format!("admin.tokens.bench.file = {token}\n");
+        let mut gateway = self.gateway(kind, &with_sdk(kind), GOOD, &lines).await;
+        // From before the push to the quarantine: the good version decides what the hostile one does not.
+        let traffic = Traffic::decided_well(kind, behaviour);
+        let sent = traffic.send(gateway.listen, Duration::from_millis(300));
+        let ((), mut halves) = tokio::join!(self.push(kind, behaviour, &gateway, found), sent);
+        let began = Instant::now();
+        while lives(&mut gateway, found) {
+            let page = gateway.metrics().await;
+            if page.sum("orchestrator_policy_quarantined_total", &[("policy", kind.word())]) > 0.0 {
+                break;
+            }
+            if began.elapsed() > QUARANTINE_MAX {
+                found.wrong("it is not quarantined");
+                break;
+            }
+            halves.add(traffic.send(gateway.listen, Duration::from_millis(200)).await);
+        }
+        if gateway.ended().is_some() {
+            return;
+        }
+        let mut after = Vec::new();
+        for _ in 0..self.plan.rounds {
+            let mut sent = traffic.send(gateway.listen, self.plan.round).await;
+            after.push(sent.good.ms_at(self.plan.part));
+            halves.add(sent);
+        }
+        found.no_errors(&mut halves);
+        lives(&mut gateway, found);
+        found.as_before(after);
+    }
+
+    async fn push(&self, kind: Kind, behaviour: &Behaviour, to: &Gateway, found: &mut Found) {
+        let component = self.guests.of(behaviour, kind);
+        let [file, token] = ["config.toml", "token"].map(|name| self.folder.path().join(name));
+        std::fs::write(&file, config(behaviour)).unwrap();
+        let admin = to.admin.to_string();
+        let [component, file, token] =
+            [&component, &file, &token].map(|path| path.to_str().unwrap());
+        let ran = run([
+            "policy",
+            "push",
+            component,
+            "--as",
+            kind.word(),
+            "--config",
+            file,
+            "--admin",
+            &admin,
+            "--token-file",
+            token,
+        ])
+        .await;
+        if ran.code != 0 {
+            found.wrong(format!("the push is refused: {}", ran.stderr.trim()));
+        }
+    }
+
+    /// One worker, so that both halves meet in it. Neither breaker nor budget has a part in this.
+    async fn gateway(&self, kind: Kind, component: &Path, config: &str, lines: &str) -> Gateway {
+        let routes = match kind {
+            Kind::Routing => "",
+            Kind::Retry => EVERYTHING_TO_WRITER,
+        };
+        let kind = kind.word();
+        Gateway::start(format!(
+            "services.writer.endpoints = [\"http://{}\"]\n{routes}\n\
+             policy.{kind}.component = {}\npolicy.{kind}.config = {{ {config} }}\n\
+             server.workers = 1\nlog.access = \"off\"\nbreaker.failure_threshold = 1000\n\
+             proxy.retry_delay_max = \"50ms\"\nproxy.retry_budget_ratio = 10\n\
+             proxy.retry_budget_min_per_s = 100000\n{lines}",
+            self.endpoint.address,
+            toml_path(component),
+        ))
+        .await
+    }
+}
+
+const GOOD: &str = "behaviour = \"good\"";
+
+fn lives(gateway: &mut Gateway, found: &mut Found) -> bool {
+    let ended = gateway.ended();
+    if let Some(status) = &ended {
+        found.wrong(format!("the process ended: {status}\n{:?}", gateway.log));
+        found.deaths += 1;
+    }
+    ended.is_none()
+}
