@@ -3,6 +3,5 @@
 ;;; policy
 (func $misbehave (result i32)
   (drop (memory.grow (i32.const 112)))
-  (memory.fill (i32.const 0x10000) (i32.const 0x61) (i32.const 0x700000))
   (call $header (i32.const 0x10000) (i32.const 0x700000) (i32.const 1024))
   (call $behave))
