@@ -57,7 +57,7 @@ pub(crate) async fn run(quick: bool, only: Option<&str>, verdicts: &mut Verdicts
         let good = bench.good(kind).await;
         let behaviours = table::of(kind);
         for (number, behaviour) in behaviours.iter().enumerate() {
-            let known = bench.versions || !behaviour.fresh;
+            let known = bench.keys || !behaviour.fresh;
             if only.is_some_and(|only| only != behaviour.name) || !known {
                 continue;
             }

@@ -25,7 +25,8 @@ pub(crate) struct Bench {
     guests: Guests,
     /// With the token of the admin API, and what is pushed.
     folder: TempDir,
-    /// Whether the gateway has versions, quarantine and `instances` yet.
+    /// Whether the gateway has the keys `fault_threshold` and `instances` yet, and versions.
+    pub(crate) keys: bool,
     pub(crate) versions: bool,
 }
 
@@ -33,9 +34,12 @@ impl Bench {
     pub(crate) async fn new(plan: Plan) -> Bench {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+        let keys = folder.path().join("keys.toml");
+        std::fs::write(&keys, "policy.retry.fault_threshold = \"off\"\n").unwrap();
+        let keys = run(["check", "--config", keys.to_str().unwrap()]).await.code == 0;
         let versions = run(["policy", "--help"]).await.code == 0;
         let endpoint = Endpoint::start("/dev/null").await;
-        Bench { plan, endpoint, guests: Guests::new(), folder, versions }
+        Bench { plan, endpoint, guests: Guests::new(), folder, keys, versions }
     }
 
     /// One whose policy is good.
@@ -48,7 +52,7 @@ impl Bench {
         let mut found = Found::default();
         let component = self.guests.of(behaviour, kind);
         let mut lines = String::new();
-        if self.versions {
+        if self.keys {
             lines += &format!("policy.{}.fault_threshold = \"off\"\n", kind.word());
         }
         if behaviour.fresh {

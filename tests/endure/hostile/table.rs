@@ -49,8 +49,8 @@ pub(crate) struct Behaviour {
     pub(crate) guest: &'static str,
     only: Option<Kind>,
     pub(crate) end: End,
-    /// Whether its evil requests come all at once, and not one after the other.
-    pub(crate) at_once: bool,
+    /// So many of its evil requests come at one moment; 0: one after the other.
+    pub(crate) at_once: u32,
     /// Whether the service answers its evil requests with failures without end, not just the first.
     pub(crate) never_answered: bool,
     /// Whether each decision gets a new instance.
@@ -66,7 +66,7 @@ impl Behaviour {
             guest: name,
             only: None,
             end,
-            at_once: false,
+            at_once: 0,
             never_answered: false,
             fresh: false,
         }
@@ -82,8 +82,8 @@ impl Behaviour {
         self
     }
 
-    const fn at_once(mut self) -> Behaviour {
-        self.at_once = true;
+    const fn at_once(mut self, count: u32) -> Behaviour {
+        self.at_once = count;
         self
     }
 
@@ -117,7 +117,8 @@ const TRAP: End = End::Fault(&["trap"]);
 const TIMEOUT: End = End::Fault(&["timeout", "wall_clock"]);
 /// Of many at once some do not get an instance.
 const TIMEOUT_OR_NONE: End = End::Fault(&["timeout", "wall_clock", "no_instance"]);
-const MEMORY: End = End::Fault(&["memory"]);
+/// To have memory takes time too, while the machine is busy.
+const MEMORY: End = End::Fault(&["memory", "timeout", "wall_clock"]);
 const RESULT: End = End::Fault(&["result"]);
 const INVALID: End = End::Fault(&["invalid"]);
 const CANNOT_DECIDE: End = End::Fault(&["cannot_decide"]);
@@ -126,7 +127,9 @@ const ALLOWED: End = End::Allowed;
 const BEHAVIOURS: &[Behaviour] = &[
     // Time.
     sdk("spin", TIMEOUT, "loops for ever in the decision"),
-    sdk("many-spin", TIMEOUT_OR_NONE, "the same in 32 decisions at once").by("spin").at_once(),
+    // Together they wait for each other so long that most meet the cap by the wall clock.
+    sdk("few-spin", TIMEOUT, "the same in 6 decisions at once").by("spin").at_once(6),
+    sdk("many-spin", TIMEOUT_OR_NONE, "the same in 32 decisions at once").by("spin").at_once(32),
     hand("loop-in-realloc", TIMEOUT, "loops for ever in `realloc`, which the host calls"),
     hand("loop-in-post-return", TIMEOUT, "answers, and loops for ever in its post-return"),
     hand("calls-without-end", TIMEOUT, "asks for the path for ever: its time passes in the host"),
@@ -142,7 +145,7 @@ const BEHAVIOURS: &[Behaviour] = &[
         "the same in 32 decisions at once",
     )
     .by("slow")
-    .at_once(),
+    .at_once(32),
     // Space.
     sdk("hoard", MEMORY, "allocates and keeps memory until there is no more"),
     sdk("leak", End::SomeFault(&["memory"]), "keeps 64 KiB of each call"),

@@ -17,14 +17,11 @@ const PER_S: u32 = 400;
 /// Connections that ask for good and evil in turn.
 const CLIENTS: u32 = 12;
 
-/// Connections that ask for evil at one moment, where it comes at once.
-const AT_ONCE: u32 = 32;
-
 /// What is sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Traffic {
     kind: Kind,
-    at_once: bool,
+    at_once: u32,
     never_answered: bool,
     /// What may come of an evil request.
     evil: &'static [u16],
@@ -68,16 +65,16 @@ impl Traffic {
     pub(crate) async fn send(self, gateway: SocketAddr, time: Duration) -> Halves {
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
-            let paths = if self.at_once { &[GOOD][..] } else { &[GOOD, EVIL][..] };
-            let per_s = PER_S / if self.at_once { 2 } else { 1 };
+            let paths = if self.at_once > 0 { &[GOOD][..] } else { &[GOOD, EVIL][..] };
+            let per_s = PER_S / if self.at_once > 0 { 2 } else { 1 };
             // Not all at the same moment, and not all the same path.
             let period = Duration::from_secs(1) * CLIENTS / per_s;
             let turn = Turn { period, first: period * number / CLIENTS, skip: number as usize };
             clients.spawn(self.client(gateway, time, paths, turn));
         }
-        if self.at_once {
-            let period = Duration::from_secs(2) * AT_ONCE / PER_S;
-            for _ in 0..AT_ONCE {
+        if self.at_once > 0 {
+            let period = Duration::from_secs(2) * self.at_once / PER_S;
+            for _ in 0..self.at_once {
                 let turn = Turn { period, first: Duration::ZERO, skip: 0 };
                 clients.spawn(self.client(gateway, time, &[EVIL], turn));
             }

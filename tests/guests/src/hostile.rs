@@ -110,7 +110,7 @@ thread_local! {
 /// Good at first, then a trap, which costs the instance; and so on.
 fn alternate() {
     let calls = CALLS.replace(CALLS.get() + 1);
-    assert!(calls % 2 == 0, "a guest that panics on purpose, every second time");
+    assert!(calls.is_multiple_of(2), "a guest that panics on purpose, every second time");
 }
 
 /// Keeps what it learns of a request, for the next one.
