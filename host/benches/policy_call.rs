@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use orchestrator::config::{Component, Config, Policy};
 use orchestrator::policy::{
     Circuit, Engine, FailedAttempt, Fault, Health, Kind, Outcome, RequestFacts, ServiceState,
-    Sizing, StateOf, Version, Warm,
+    Sizing, Source, StateOf, Version, Warm,
 };
 use serde_json::json;
 use tokio::runtime::{LocalOptions, LocalRuntime};
@@ -25,7 +25,8 @@ const INSTANCE_PATIENCE: Duration = Duration::from_millis(100);
 
 fn decisions(criterion: &mut Criterion) {
     let (config, _) = Config::builtin();
-    let engine = Engine::new(Sizing { workers: 1, memory_max: config.routing.limits.memory_max })
+    let program = env!("CARGO_BIN_EXE_orchestrator");
+    let engine = Engine::new(Sizing::of(1, [&config.routing.limits]), program.into())
         .expect("the pool can be reserved");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -44,7 +45,7 @@ fn decisions(criterion: &mut Criterion) {
             config: json!({ "routes": routes(count) }),
             ..config.routing.clone()
         };
-        let version = load(&engine, Kind::Routing, &many);
+        let version = load(&runtime, &engine, Kind::Routing, &many);
         // Ten thousand take seconds.
         let mut building = criterion.benchmark_group("two instances");
         building.sample_size(10).bench_function(format!("{count} routes"), |bencher| {
@@ -95,12 +96,14 @@ fn routes(count: usize) -> Vec<serde_json::Value> {
 }
 
 fn warm(runtime: &LocalRuntime, engine: &Engine, kind: Kind, policy: &Policy) -> Rc<Warm> {
-    configured(runtime, engine, load(engine, kind, policy))
+    configured(runtime, engine, load(runtime, engine, kind, policy))
 }
 
-fn load(engine: &Engine, kind: Kind, policy: &Policy) -> Arc<Version> {
+fn load(runtime: &LocalRuntime, engine: &Engine, kind: Kind, policy: &Policy) -> Arc<Version> {
     let services = ["writer", "research", "backend"].map(str::to_owned);
-    Arc::new(Version::load(engine, kind, policy, &services).expect("a good component"))
+    let source = Source::named(policy).expect("it is built in");
+    let loaded = runtime.block_on(Version::load(engine, kind, &source, policy, &services));
+    Arc::new(loaded.expect("a good component"))
 }
 
 fn configured(runtime: &LocalRuntime, engine: &Engine, version: Arc<Version>) -> Rc<Warm> {
@@ -178,7 +181,7 @@ async fn judge(warm: &Rc<Warm>, count: u64) -> Duration {
             headers: None,
         });
         let verdict;
-        (request, verdict) = warm.judge(request, failed).await;
+        (request, _, verdict) = warm.judge(request, failed).await;
         assert!(verdict.expect("a verdict").again_after_ms.is_some());
     }
     began.elapsed()

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use crate::breaker::{Circuit, Permit, Source};
 use crate::exchange::Tried;
 use crate::route::Target;
+use crate::snapshot::Snapshot;
 use crate::upstream::Service;
 use crate::upstream::balance::panics;
 use crate::upstream::set::EndpointSet;
-use crate::worker::Snapshot;
 
 /// No endpoint of the service may be tried now.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use orchestrator::config::{Config, Diagnostics, SourceMap};
 use orchestrator::gateway::StartError;
+use orchestrator::policy::{COMPILE_VERB, compile_in_this_process};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -55,6 +56,9 @@ enum Verb {
         after_help = "Example:\n  orchestrator config show --config gateway.toml"
     )]
     Config(config::Verb),
+    /// Compile a component within limits: what the gateway starts for each
+    #[command(name = COMPILE_VERB, hide = true)]
+    Compile { arguments: Vec<String> },
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +77,13 @@ pub(crate) fn run() -> ExitCode {
         Verb::Demo => demo::run(),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Config(verb) => config::run(&verb),
+        Verb::Compile { arguments } => match compile_in_this_process(&arguments) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(reason) => {
+                tell(&reason);
+                Ok(ExitCode::FAILURE)
+            }
+        },
     };
     match outcome {
         Ok(code) => code,
@@ -131,7 +142,7 @@ fn on_control_thread<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
     Ok(ended)
 }
 
-/// The signals that ask a gateway to end.
+/// The signals that a gateway listens to.
 #[derive(Debug)]
 struct Stop {
     terminate: Signal,
@@ -149,19 +160,28 @@ impl Stop {
         })
     }
 
-    /// SIGTERM, or Ctrl-C. SIGHUP, which elsewhere means "read the configuration again" and by default
-    /// would end the process, is answered in the log.
-    async fn requested(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP is ignored: a new configuration needs a restart");
-                }
-            }
+    /// The next one.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hang_up.recv() => Asked::Reload,
         }
     }
+
+    /// SIGTERM, or Ctrl-C. SIGHUP, which by default would end the process, does nothing here.
+    async fn requested(&mut self) {
+        while self.next().await != Asked::End {}
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// SIGTERM, or Ctrl-C.
+    End,
+    /// SIGHUP.
+    Reload,
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! its limits. A key that a file leaves out has the value of the built-in configuration
 //! ([`Config::builtin`]); a key that is not listed here is unknown, and so refused.
 //!
-//! **A new key** is a field of the struct whose documentation begins with the key's section. The
-//! field's documentation says what the key does; its last paragraph is of this form:
+//! **A new key** is a field of the struct whose documentation begins with the key's section; where a
+//! section has one key of several, each is a variant of such an enum. The field's documentation says what the key does; its last paragraph is of this form:
 //!
 //! ```text
 //! A duration. Default: `30s`. Limits: `1ms` to `1h`.
@@ -22,13 +22,16 @@
 //! `#[serde(serialize_with = "show::size")]`. `tests/shown.rs` says so where it does not.
 //!
 //! Behind it, in the order in which a file passes: `load` reads it and puts the parts together,
-//! `reader` walks the TOML, `sections`, `services` and `policies` know the keys, `value` and
-//! `web` their values, and `diagnostic` and `source` say what is wrong and where. `show` is the way
-//! back, from a [`Config`] to TOML.
+//! `reader` walks the TOML, `sections`, `admin`, `services`, `policies` and `policy_limits` know the
+//! keys, `value` and `web` their values, and `diagnostic` and `source` say what is wrong and where.
+//! `show` is the way back, from a [`Config`] to TOML, and `differences` compares two by it.
 
+mod admin;
 mod diagnostic;
+mod differences;
 mod load;
 mod policies;
+mod policy_limits;
 mod reader;
 mod sections;
 mod services;
@@ -46,6 +49,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
+
+use crate::policy::Kind;
 
 pub use self::diagnostic::{Diagnostic, Diagnostics};
 pub use self::load::CONFIG_BYTES_MAX;
@@ -77,6 +82,16 @@ pub struct Config {
     pub routing: Policy,
     /// `[policy.retry]`
     pub retry: Policy,
+}
+
+impl Config {
+    /// `[policy.routing]` or `[policy.retry]`.
+    pub fn policy(&self, kind: Kind) -> &Policy {
+        match kind {
+            Kind::Routing => &self.routing,
+            Kind::Retry => &self.retry,
+        }
+    }
 }
 
 /// `[server]`: the listener that clients speak to.
@@ -120,6 +135,20 @@ pub struct Server {
     /// A path or `off`. Default: `off`.
     #[serde(serialize_with = "show::path_or_off")]
     pub cache_dir: Option<PathBuf>,
+    /// Where the history of the policies' versions is kept: a path with a `/` in it; a relative one
+    /// counts from the folder of the configuration file. Made where it is not there; nobody but the
+    /// gateway's user may have access. Compiled policies are kept in its folder `compiled`, unless
+    /// `cache_dir` names another.
+    ///
+    /// A path or `off`. Default: `off`.
+    #[serde(serialize_with = "show::path_or_off")]
+    pub state_dir: Option<PathBuf>,
+    /// Whether files are taken over when they change: the policies' components, the cases beside them,
+    /// and of the configuration file what `[policy.routing]` and `[policy.retry]` say about `component`,
+    /// `config` and `cases`. All other keys need a restart.
+    ///
+    /// True or false. Default: `true`.
+    pub watch: bool,
     /// How long the gateway goes on accepting connections once it is told to stop, with `/readyz` down
     /// already: the time that a load balancer in front needs to see that.
     ///
@@ -134,11 +163,52 @@ pub struct Server {
 /// `[admin]`: the listener that operators speak to.
 #[derive(Debug, Clone, Serialize)]
 pub struct Admin {
-    /// The address and port of `/metrics`, `/livez` and `/readyz`. Never the address of
-    /// `server.listen`, unless the port is 0.
+    /// Where `/metrics`, `/livez`, `/readyz` and the admin API are: an address and a port, never those
+    /// of `server.listen`, unless the port is 0; or, as in `unix:/run/orchestrator.sock`, the path of a
+    /// socket that the gateway makes for its own user alone, and removes when it ends. A relative path
+    /// counts from the folder of the configuration file; as an absolute one it has up to 107 bytes.
     ///
-    /// An IP address with a port. Default: `127.0.0.1:8004`.
-    pub listen: SocketAddr,
+    /// An IP address with a port, or a path behind `unix:`. Default: `127.0.0.1:8004`.
+    pub listen: AdminListen,
+    /// Who may change policies by the admin API: a table `[admin.tokens.<name>]` for each, with a name
+    /// of 1 to 64 of `A-Z a-z 0-9 _ -`; up to 100. Without any, the API only answers questions.
+    ///
+    /// A table. Default: none.
+    #[serde(serialize_with = "show::tokens")]
+    pub tokens: Vec<AdminToken>,
+}
+
+/// Where the admin listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminListen {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// A unix socket; an absolute path.
+    Unix(PathBuf),
+}
+
+/// One who may change policies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminToken {
+    /// Whom the gateway names when something was changed with it. Unique.
+    pub name: String,
+    pub source: TokenSource,
+}
+
+/// `[admin.tokens.<name>]`: where the token of `<name>` is, which itself never stands in the
+/// configuration. It has exactly one of these keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// The file whose first line is the token; a relative path counts from the folder of the
+    /// configuration file.
+    ///
+    /// A path. Default: none; `env` is there then.
+    File(PathBuf),
+    /// The environment variable that has the token: up to 128 letters, digits and `_`, no digit in
+    /// front.
+    ///
+    /// A word. Default: none; `file` is there then.
+    Env(String),
 }
 
 /// `[proxy]`: how long a request may take, and how often it may be tried.
@@ -468,6 +538,12 @@ pub struct Policy {
     /// A word. Default: `reject`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<OnFailure>,
+    /// What a decision is made by: a `warm` instance, which has decided before; or a `fresh` one for each
+    /// decision, for policies that are not to remember anything. A fresh one costs the time of
+    /// instantiating it and of its `configure`.
+    ///
+    /// A word. Default: `warm`.
+    pub instances: Instances,
     /// The keys of `[policy_limits]`, which may stand in a policy's own table too and count for that
     /// policy alone then.
     #[serde(flatten)]
@@ -478,6 +554,23 @@ pub struct Policy {
     /// A table. Default: empty; that of the built-in configuration for `builtin:retry`.
     #[serde(skip)]
     pub config: serde_json::Value,
+    /// The policy's self-test: a table `[[policy.routing.cases]]` or `[[policy.retry.cases]]` for each
+    /// decision that must come out as it says there. A version that decides otherwise is refused. More
+    /// of them may stand in a file beside the component: `routing.cases.json` beside `routing.wasm`.
+    ///
+    /// A list of up to 1000. Default: `[]`.
+    #[serde(skip)]
+    pub cases: serde_json::Value,
+}
+
+/// `policy.*.instances`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Instances {
+    /// `warm`
+    Warm,
+    /// `fresh`
+    Fresh,
 }
 
 /// What becomes of a request that nobody could decide about.
@@ -502,11 +595,20 @@ pub enum Component {
 /// `[policy_limits]`: for each policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyLimits {
-    /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran. Whatever
-    /// of it was its own, it ends after 100 ms by the wall clock, which is counted apart.
+    /// How long one decision may run, counted in the ticks of 1 ms that the policy itself ran.
     ///
     /// A duration. Default: `10ms`. Limits: `1ms` to `1s`.
     pub decision_timeout: Duration,
+    /// How long one decision may take by the wall clock, whoever ran in that time. It may be the
+    /// machine's fault, and is counted apart.
+    ///
+    /// A duration. Default: `100ms`. Limits: `1ms` to `10s`.
+    pub wall_timeout: Duration,
+    /// How long the start functions of an instance and its `configure` may run together, counted in the
+    /// ticks of 1 ms that they themselves ran.
+    ///
+    /// A duration. Default: `2s`. Limits: `1ms` to `1m`.
+    pub configure_timeout: Duration,
     /// The memory of one instance, in bytes. Python and JavaScript need about 16 MiB.
     ///
     /// A size. Default: `8MiB`. Limits: `64KiB` to `256MiB`.
@@ -517,6 +619,61 @@ pub struct PolicyLimits {
     /// A size. Default: `64KiB`. Limits: `1KiB` to `16MiB`.
     #[serde(serialize_with = "show::size")]
     pub result_max: usize,
+    /// The stack of one call, in bytes. Both policies run in one engine: the larger of their two
+    /// values counts for both.
+    ///
+    /// A size. Default: `512KiB`. Limits: `64KiB` to `1MiB`.
+    #[serde(serialize_with = "show::size")]
+    pub stack_max: usize,
+    /// The elements of each table of an instance.
+    ///
+    /// A number. Default: `20000`. Limits: `100` to `1000000`.
+    pub table_elements_max: usize,
+    /// The tables of one instance.
+    ///
+    /// A number. Default: `8`. Limits: `1` to `64`.
+    pub tables_max: u32,
+    /// The core modules that make up one instance. A policy made by an SDK has three or four.
+    ///
+    /// A number. Default: `16`. Limits: `1` to `128`.
+    pub core_instances_max: u32,
+    /// Lines that a policy writes to its standard output and error, and that get into the log, per
+    /// second and worker. What is beyond is dropped and counted.
+    ///
+    /// A number. Default: `10`. Limits: `0` to `10000`.
+    pub log_lines_per_s: u32,
+    /// A component, in bytes.
+    ///
+    /// A size. Default: `64MiB`. Limits: `1KiB` to `256MiB`.
+    #[serde(serialize_with = "show::size")]
+    pub component_max: usize,
+    /// The address space of the process that compiles a component, in bytes.
+    ///
+    /// A size. Default: `512MiB`. Limits: `128MiB` to `16GiB`.
+    #[serde(serialize_with = "show::size")]
+    pub compile_memory_max: u64,
+    /// How long compiling a component may keep a processor busy, whatever its size …
+    ///
+    /// A duration. Default: `2s`. Limits: `100ms` to `10m`.
+    pub compile_cpu: Duration,
+    /// … and how much longer for each MiB of the component.
+    ///
+    /// A duration. Default: `1s`. Limits: `0s` to `1m`.
+    pub compile_cpu_per_mib: Duration,
+    /// How long compiling a component may take by the wall clock.
+    ///
+    /// A duration. Default: `1m`. Limits: `100ms` to `1h`.
+    pub compile_timeout: Duration,
+    /// Faults of the active version within `fault_window` that have it quarantined. Those that may be
+    /// the machine's do not count: reaching `wall_timeout`, and finding no instance. `off`: whatever it
+    /// does, it stays active.
+    ///
+    /// A number or `off`. Default: `5`. Limits: `1` to `1000000`.
+    pub fault_threshold: Option<u32>,
+    /// The time within which the faults of a version are counted together.
+    ///
+    /// A duration. Default: `10s`. Limits: `1s` to `1h`.
+    pub fault_window: Duration,
 }
 
 impl std::fmt::Display for AccessLog {
@@ -525,6 +682,15 @@ impl std::fmt::Display for AccessLog {
             AccessLog::Stdout => f.write_str("stdout"),
             AccessLog::Off => f.write_str("off"),
             AccessLog::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl std::fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AdminListen::Tcp(address) => address.fmt(f),
+            AdminListen::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -21,9 +21,10 @@ use crate::judge::{Verdict, judge};
 use crate::policy::RequestFacts;
 use crate::respond::{self, Outcome, Refusal};
 use crate::route::{Routed, Target, route};
+use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::set::EndpointSet;
-use crate::worker::{Connection, Snapshot, Worker};
+use crate::worker::{Connection, Worker};
 use crate::{headers, local, path};
 
 /// A request's body may hold the half-open slot of its endpoint for so long.
@@ -191,12 +192,11 @@ async fn attempts(
             return outcome_of(attempt, target);
         }
 
-        let number = record.attempts();
         let verdict;
         // An answer that came before the request was whole: the rest is the next attempt's, if any.
         exchange.body.hold();
         (request, verdict) =
-            judge(exchange, request, &target, &attempt, number, &clock, &tried).await;
+            judge(exchange, request, &target, &attempt, &clock, &tried, record).await;
         match verdict {
             Verdict::Stop => {
                 exchange.body.release();

@@ -1,19 +1,22 @@
 //! The control thread: assembles what the workers share, starts them, and does whatever is done
 //! once per process: checks, names, the admin listener, draining.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::config::{Config, Diagnostic, Diagnostics, SourceMap};
-use crate::policy::{Engine, Kind, LoadError, Sizing, Version};
+use crate::config::{AdminListen, Config, Diagnostics, SourceMap};
+use crate::policy::{Kind, LoadError};
+use crate::rollout::{self, Rollout};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::{Counters, Metrics};
 use crate::upstream::{Services, resolve};
@@ -23,6 +26,9 @@ use crate::{admin, health};
 /// Connections that may wait to be accepted, per worker.
 const LISTEN_BACKLOG: i32 = 1024;
 
+/// Commands that a worker has not taken yet. They come one after the other but for the drain's.
+const COMMANDS_MAX: usize = 4;
+
 /// How much longer than `drain_timeout` a worker may take to end.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
@@ -30,9 +36,10 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Gateway {
     listen: SocketAddr,
-    admin: SocketAddr,
+    admin: AdminListen,
     config: Arc<Config>,
-    shared: Arc<admin::Shared>,
+    rollout: Rc<Rollout>,
+    shared: Rc<admin::Shared>,
     commands: Vec<mpsc::Sender<Command>>,
     workers: Vec<oneshot::Receiver<io::Result<()>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -49,10 +56,15 @@ pub enum StartError {
         "cannot listen on {address}: {error}; {}, or set `{key}`",
         match error.kind() {
             io::ErrorKind::AddrInUse => "is another gateway running? Stop it",
+            // From here on: as it is with the path of a socket only.
+            io::ErrorKind::NotFound => "make the folder",
+            io::ErrorKind::AlreadyExists => "move that away",
+            io::ErrorKind::PermissionDenied if address.starts_with("unix:") =>
+                "let the gateway's user write in the folder",
             _ => "use an address of this machine",
         }
     )]
-    Listen { address: SocketAddr, key: &'static str, error: io::Error },
+    Listen { address: String, key: &'static str, error: io::Error },
     #[error("cannot open the access log {to}: {error}; make the folder, or set `log.access`")]
     AccessLog { to: String, error: io::Error },
     #[error("cannot reserve memory for the policies: {0}")]
@@ -62,6 +74,11 @@ pub enum StartError {
         folder.display()
     )]
     Cache { folder: PathBuf, error: io::Error },
+    #[error(
+        "cannot use {} as the state directory: {error}; mend that, or set `server.state_dir`",
+        folder.display()
+    )]
+    State { folder: PathBuf, error: io::Error },
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
 }
@@ -73,36 +90,38 @@ impl Gateway {
         let config = Arc::new(config);
         let (listen, listeners) = bind_workers(config.server.listen, config.server.workers)
             .map_err(listening("server.listen", config.server.listen))?;
-        let admin_listener = bind(config.admin.listen, false)
-            .and_then(|socket| tokio::net::TcpListener::from_std(socket.into()))
-            .map_err(listening("admin.listen", config.admin.listen))?;
-        let admin =
-            admin_listener.local_addr().map_err(listening("admin.listen", config.admin.listen))?;
+        let admin_listener = admin::Listener::bind(&config.admin.listen)
+            .map_err(listening("admin.listen", &config.admin.listen))?;
 
-        let policies = Policies::load(&config, source)?;
+        let rollout = rollout::begin(&config, source).await?;
         let services = Services::new(&config);
         resolve::resolve(&services, true).await;
         let (access, producers) = AccessLog::start(&config.log.access, config.server.workers)
             .map_err(|error| StartError::AccessLog { to: config.log.access.to_string(), error })?;
         let counters: Vec<_> =
             listeners.iter().map(|_| Counters::new(services.all.len())).collect();
-        let shared = admin::Shared::new(Metrics {
-            services: services.clone(),
-            counters: counters.clone(),
-            access_dropped: access.dropped(),
-            versions: [policies.routing.name().clone(), policies.retry.name().clone()],
-            started,
-        });
+        let shared = admin::Shared::new(
+            Metrics {
+                services: services.clone(),
+                counters: counters.clone(),
+                access_dropped: access.dropped(),
+                rollouts: rollout.counts.clone(),
+                started,
+            },
+            rollout.clone(),
+            &config,
+        );
         let (askers, asked) = mpsc::channel(health::ASKERS_MAX);
 
         let mut gateway = Gateway {
             listen,
-            admin,
+            admin: admin_listener.address().clone(),
             shared: shared.clone(),
             commands: Vec::new(),
             workers: Vec::new(),
             tasks: health::monitor(&services),
             access,
+            rollout: rollout.clone(),
             config: config.clone(),
         };
         let health = health::answer_askers(services.clone(), asked);
@@ -111,18 +130,19 @@ impl Gateway {
         gateway.tasks.push(tokio::task::spawn_local(admin::serve(admin_listener, shared.clone())));
 
         let connections = Arc::new(AtomicUsize::new(0));
+        let too_many_faults = Arc::new(Notify::new());
         let mut starting = Vec::new();
         for ((listener, access), counters) in listeners.into_iter().zip(producers).zip(counters) {
-            let (commands, received) = mpsc::channel(1);
+            let (commands, received) = mpsc::channel(COMMANDS_MAX);
             let (ready, is_ready) = oneshot::channel();
             let (ended, has_ended) = oneshot::channel();
             let startup = Startup {
                 listener,
                 config: config.clone(),
                 services: services.clone(),
-                engine: policies.engine.clone(),
-                routing: policies.routing.clone(),
-                retry: policies.retry.clone(),
+                engine: rollout.engine().clone(),
+                generation: rollout.generation(),
+                too_many_faults: too_many_faults.clone(),
                 counters,
                 access,
                 commands: received,
@@ -147,8 +167,36 @@ impl Gateway {
                 Err(_) => return Err(StartError::Worker(io::Error::other("it ended at once"))),
             }
         }
+        rollout.serves_through(gateway.commands.clone());
+        gateway.tasks.push(tokio::task::spawn_local(rollout.clone().guard(too_many_faults)));
+        let beside = rollout.clone();
+        gateway.tasks.push(tokio::task::spawn_local(async move {
+            for kind in Kind::ALL {
+                beside.complete(kind).await;
+            }
+        }));
         shared.set_ready(true);
         Ok(gateway)
+    }
+
+    /// Takes over the policies of this configuration file when it, or a file that it names, changes.
+    /// None: of the built-in configuration.
+    pub fn watch(&mut self, file: Option<&Path>) {
+        if !self.config.server.watch {
+            return;
+        }
+        let (rollout, config) = (self.rollout.clone(), self.config.clone());
+        let file = file.map(Path::to_owned);
+        let path = file.clone();
+        self.tasks.push(tokio::task::spawn_local(async move {
+            let changed = async || reload(&rollout, &config, path.as_deref(), false).await;
+            rollout::watch(rollout.clone(), file, changed).await;
+        }));
+    }
+
+    /// Takes over the policies of this configuration file as it is now, also what was refused before.
+    pub async fn reload(&self, file: Option<&Path>) {
+        reload(&self.rollout, &self.config, file, true).await;
     }
 
     /// Where clients connect.
@@ -157,8 +205,8 @@ impl Gateway {
     }
 
     /// Where operators connect.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    pub fn admin(&self) -> &AdminListen {
+        &self.admin
     }
 
     /// Is not ready any more for `drain_delay`, stops accepting, finishes what is under way for
@@ -174,6 +222,7 @@ impl Gateway {
         if tokio::time::timeout(patience, ended).await.is_err() {
             tracing::error!("a worker did not end in time");
         }
+        self.rollout.persist_all().await;
         for task in &self.tasks {
             task.abort();
         }
@@ -181,83 +230,40 @@ impl Gateway {
     }
 }
 
-/// Both policies, compiled and checked.
-pub struct Policies {
-    engine: Engine,
-    routing: Arc<Version>,
-    retry: Arc<Version>,
-}
-
-impl std::fmt::Debug for Policies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policies").finish_non_exhaustive()
-    }
-}
-
-impl Policies {
-    /// Compiles both and checks them against the contract. All that is wrong with either is told at
-    /// once.
-    pub fn load(config: &Config, source: &SourceMap) -> Result<Policies, StartError> {
-        let mut engine = Engine::new(Sizing {
-            workers: config.server.workers,
-            memory_max: config.routing.limits.memory_max.max(config.retry.limits.memory_max),
-        })
-        .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        if let Some(folder) = &config.server.cache_dir {
-            engine = engine
-                .with_cache(folder)
-                .map_err(|error| StartError::Cache { folder: folder.clone(), error })?;
-        }
-        let services: Vec<String> =
-            config.services.iter().map(|service| service.name.clone()).collect();
-        let load = |kind, policy| {
-            Version::load(&engine, kind, policy, &services)
-                .map(Arc::new)
-                .map_err(|error| diagnostics_of(source, kind, error))
-        };
-        match (load(Kind::Routing, &config.routing), load(Kind::Retry, &config.retry)) {
-            (Ok(routing), Ok(retry)) => Ok(Policies { engine, routing, retry }),
-            (routing, retry) => {
-                let all = [routing.err(), retry.err()].into_iter().flatten().flatten().collect();
-                Err(StartError::Refused(Diagnostics::of(all).expect("one of them failed")))
-            }
-        }
-    }
-
-    /// Has both take their configuration, as `check` does without serving. To be called within a
-    /// local runtime.
-    pub async fn configure(&self, source: &SourceMap) -> Result<(), StartError> {
-        let mut all = Vec::new();
-        for version in [&self.routing, &self.retry] {
-            if let Err(error) = crate::policy::try_configure(&self.engine, version.clone()).await {
-                all.extend(diagnostics_of(source, version.kind(), error));
-            }
-        }
-        Diagnostics::of(all).map_or(Ok(()), |all| Err(StartError::Refused(all)))
-    }
+/// Whether the policies of a configuration are good: all that a start does with them short of serving.
+/// To be called within a local runtime.
+///
+/// # Errors
+/// All that is wrong with both.
+pub async fn check_policies(config: &Config, source: &SourceMap) -> Result<(), StartError> {
+    rollout::check(config, source).await
 }
 
 fn refused(source: &SourceMap, kind: Kind, error: LoadError) -> StartError {
-    let all = diagnostics_of(source, kind, error);
+    let all = rollout::diagnostics_of(source, kind, error);
     StartError::Refused(Diagnostics::of(all).expect("there is an error"))
 }
 
-/// A policy's refusal at the lines of the file that it is about.
-fn diagnostics_of(source: &SourceMap, kind: Kind, error: LoadError) -> Vec<Diagnostic> {
-    match error {
-        LoadError::Config(errors) if !errors.is_empty() => errors
-            .iter()
-            .map(|error| {
-                let suggestion = error.suggestion.as_deref();
-                source.policy_error(kind, &error.pointer, &error.message, suggestion)
-            })
-            .collect(),
-        other => vec![source.component_error(kind, &other.to_string())],
+/// What is wrong with the file is logged, and changes nothing.
+async fn reload(rollout: &Rollout, running: &Config, file: Option<&Path>, asked: bool) {
+    let new = match file.map(Config::load).transpose() {
+        Ok(new) => new,
+        Err(wrong) => {
+            tracing::error!("the configuration is refused; nothing has changed:\n{wrong}");
+            return;
+        }
+    };
+    if let Some((new, _)) = &new {
+        let keys = running.differences_that_need_a_restart(new);
+        if !keys.is_empty() {
+            tracing::warn!(keys = keys.join(", "), "these keys need a restart");
+        }
     }
+    rollout.reload(new.as_ref(), asked).await;
 }
 
-fn listening(key: &'static str, address: SocketAddr) -> impl Fn(io::Error) -> StartError {
-    move |error| StartError::Listen { address, key, error }
+fn listening(key: &'static str, address: impl Display) -> impl FnOnce(io::Error) -> StartError {
+    move |error| StartError::Listen { address: address.to_string(), key, error }
 }
 
 /// One listener for each worker, all on one address, among which the kernel spreads connections.
@@ -275,7 +281,8 @@ fn bind_workers(
     Ok((bound, listeners?))
 }
 
-fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+/// A listener at this address. `shared`: others of this process may be there too.
+pub(crate) fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;

@@ -4,6 +4,7 @@
 //! again that may have taken effect, or more often than the limits allow; then the retry policy
 //! decides; then its answer is clamped.
 
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
@@ -12,9 +13,10 @@ use tokio::time::Instant;
 use crate::admit::{admits_in, others_left};
 use crate::exchange::{Exchange, Tried};
 use crate::forward::{Attempt, Clock, is_idempotent};
-use crate::policy::{FailedAttempt, RequestFacts};
+use crate::policy::{FailedAttempt, Fault, Kind, RequestFacts, RetryAnswer, Warm};
 use crate::route::Target;
 use crate::telemetry::metrics::ServiceLimit;
+use crate::telemetry::record::Record;
 
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -22,18 +24,19 @@ pub(crate) enum Verdict {
     Again { delay: Duration, elsewhere: bool },
 }
 
-/// Judges attempt `number` (1 for the first). The request goes in and comes back out because a
+/// Judges the last attempt of the record. The request goes in and comes back out because a
 /// policy's instance owns it while it decides.
 pub(crate) async fn judge(
     exchange: &Exchange,
     request: Box<RequestFacts>,
     target: &Target,
     attempt: &Attempt,
-    number: u32,
     clock: &Clock<'_>,
     tried: &Tried,
+    record: &mut Record,
 ) -> (Box<RequestFacts>, Verdict) {
     let snapshot = &exchange.snapshot;
+    let number = record.attempts();
     let Some(outcome) = attempt.outcome() else { return (request, Verdict::Stop) };
     let idempotent = is_idempotent(&request.head.method);
     // RFC 9110 section 9.2.2: sent again by itself only if that is safe or nothing was sent.
@@ -70,15 +73,8 @@ pub(crate) async fn judge(
         retry_after_ms,
         headers: attempt.response_headers().cloned(),
     });
-    let began = std::time::Instant::now();
-    let (request, verdict) = snapshot.retry.judge(request, failed).await;
-    exchange.worker().decided(
-        &exchange.request_id,
-        began.elapsed(),
-        verdict.as_ref().err(),
-        &snapshot.retry,
-    );
-    // A judge that fails means stop: the client gets what the attempt came to.
+    let (request, verdict) = ask(exchange, request, failed, record).await;
+    // A judge that fails, with no last good version, means stop: the client gets what the attempt came to.
     let Ok(verdict) = verdict else { return (request, Verdict::Stop) };
     let Some(delay_ms) = verdict.again_after_ms else { return (request, Verdict::Stop) };
 
@@ -104,6 +100,41 @@ pub(crate) async fn judge(
     }
     counters.retry(target.service, outcome.into());
     (request, Verdict::Again { delay, elsewhere: verdict.elsewhere })
+}
+
+/// Asks the retry policy; the last good version where it fails, and from then on for this request.
+async fn ask(
+    exchange: &Exchange,
+    request: Box<RequestFacts>,
+    failed: Box<FailedAttempt>,
+    record: &mut Record,
+) -> (Box<RequestFacts>, Result<RetryAnswer, Fault>) {
+    let decide = async |request, failed, warm: &Rc<Warm>| {
+        let began = std::time::Instant::now();
+        let (request, failed, verdict) = warm.judge(request, failed).await;
+        let fault = verdict.as_ref().err();
+        exchange.worker().decided(&exchange.request_id, began.elapsed(), fault, warm);
+        (request, failed, verdict)
+    };
+    let deciders = &exchange.snapshot.retry;
+    let fallen_back = record.fell_back(Kind::Retry);
+    let (request, failed) = match &deciders.last_good {
+        Some(last_good) if fallen_back => {
+            let (request, _, verdict) = decide(request, failed, last_good).await;
+            return (request, verdict);
+        }
+        _ => match decide(request, failed, &deciders.active).await {
+            (request, _, Ok(verdict)) => return (request, Ok(verdict)),
+            (request, failed, Err(fault)) => match &deciders.last_good {
+                None => return (request, Err(fault)),
+                Some(_) => (request, failed),
+            },
+        },
+    };
+    let last_good = deciders.last_good.as_ref().expect("there is one, as was just seen");
+    record.falls_back(last_good.version());
+    let (request, _, verdict) = decide(request, failed, last_good).await;
+    (request, verdict)
 }
 
 /// RFC 9110 section 10.2.3: seconds, or a date.

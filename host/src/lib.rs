@@ -7,6 +7,7 @@ pub mod config;
 pub mod gateway;
 
 mod io;
+mod snapshot;
 mod worker;
 
 mod admit;
@@ -27,5 +28,6 @@ pub mod admin;
 pub mod breaker;
 mod health;
 pub mod policy;
+mod rollout;
 pub mod telemetry;
 pub mod upstream;

@@ -11,11 +11,12 @@ use http::{HeaderValue, Method, Response};
 use serde_json::{Map, Value, json};
 
 use crate::breaker::{Circuit, Source};
+use crate::config::Config;
 use crate::exchange::Exchange;
 use crate::policy::Health;
 use crate::respond::{Outcome, Refusal};
+use crate::snapshot::Snapshot;
 use crate::upstream::{Check, Endpoint, Service, Services};
-use crate::worker::Snapshot;
 
 /// How long `/health` waits for the control thread beyond the checks' own timeout.
 const HEALTH_GRACE: Duration = Duration::from_secs(2);
@@ -41,9 +42,11 @@ pub(crate) async fn answer(exchange: &Exchange, head: &http::request::Parts) -> 
                 _ => Outcome::Refused(Refusal::NoHealth),
             }
         }
-        Page::Status => json_page(&status(snapshot)),
+        Page::Status => json_page(&status(&snapshot.services, &snapshot.config)),
         Page::ServiceStatus(name) => match snapshot.services.index_of(name) {
-            Some(index) => json_page(&service_status(snapshot, &snapshot.services.all[index])),
+            Some(index) => {
+                json_page(&service_status(&snapshot.services, &snapshot.services.all[index]))
+            }
             None => Outcome::Refused(Refusal::NoPage(format!(
                 "Service '{name}' not found. Available services: [{}]",
                 names(&snapshot.services)
@@ -126,21 +129,20 @@ fn root(snapshot: &Snapshot) -> Value {
 }
 
 /// The monitor's last view of everything.
-fn status(snapshot: &Snapshot) -> Value {
-    let services = &snapshot.services;
+pub(crate) fn status(services: &Services, config: &Config) -> Value {
     let now = services.now_ms();
     let healths = services.all.iter().map(|service| service.health(now));
     let mut all = Map::new();
     for service in &services.all {
-        all.insert(service.name.clone(), service_status(snapshot, service));
+        all.insert(service.name.clone(), service_status(services, service));
     }
     json!({
         "overall": overall(healths),
         "timestamp": rfc3339(SystemTime::now()),
         "services": all,
         "monitoring": {
-            "check_interval": snapshot.config.health.interval.map(seconds),
-            "running": snapshot.config.services.iter().any(|it| it.health.interval.is_some()),
+            "check_interval": config.health.interval.map(seconds),
+            "running": config.services.iter().any(|it| it.health.interval.is_some()),
         },
     })
 }
@@ -159,8 +161,8 @@ fn overall(healths: impl Iterator<Item = Health>) -> &'static str {
     }
 }
 
-fn service_status(snapshot: &Snapshot, service: &Service) -> Value {
-    let now = snapshot.services.now_ms();
+fn service_status(services: &Services, service: &Service) -> Value {
+    let now = services.now_ms();
     let one = |endpoint: &Endpoint| View::of(endpoint, endpoint.circuit(&service.rules, now));
     let mut views: Vec<View> = service.endpoints_now().map(one).collect();
     // Where an address takes another one's place just now, neither may be seen.

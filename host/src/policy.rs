@@ -5,22 +5,30 @@
 
 mod bindings;
 mod cache;
+mod cases;
+mod compile;
+mod contract;
 mod engine;
 mod facts;
 mod instance;
+mod stats;
+mod verify;
 mod versions;
 mod wasi;
 
+pub use compile::{VERB as COMPILE_VERB, compile_in_this_process};
 pub use engine::{Engine, Sizing};
 pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState, StateOf,
 };
-pub use instance::{Warm, try_configure};
-pub use versions::{ConfigError, LoadError, Version};
+pub use instance::Warm;
+pub use stats::{Stats, Summary};
+pub use verify::verify;
+pub use versions::{ConfigError, Digests, LoadError, Source, Step, Version, hex, short_name};
 
 /// What a policy decides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Where a request goes.
     Routing,
@@ -29,6 +37,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Both, in the order in which a request meets them.
+    pub const ALL: [Kind; 2] = [Kind::Routing, Kind::Retry];
+
     /// The word for it in logs, metrics and the configuration; also the exported interface's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -53,6 +64,12 @@ pub enum Fault {
     /// It wanted more memory than `memory_max`.
     #[error("memory: {0}")]
     Memory(String),
+    /// It wanted more elements in a table than `table_elements_max`.
+    #[error("table: {0}")]
+    Table(String),
+    /// Its calls went deeper than `stack_max`.
+    #[error("stack: {0}")]
+    Stack(String),
     /// It handed over more than `result_max`.
     #[error("result: {0}")]
     Result(String),
@@ -65,4 +82,11 @@ pub enum Fault {
     /// Every instance was busy, and none came free in time.
     #[error("no instance: {0}")]
     NoInstance(String),
+}
+
+impl Fault {
+    /// Whether it counts against the version: what may be the machine's fault does not.
+    pub(crate) fn is_its_own(&self) -> bool {
+        !matches!(self, Fault::WallClock(_) | Fault::NoInstance(_))
+    }
 }

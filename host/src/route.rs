@@ -3,6 +3,7 @@
 //! Next: `admit.rs`. What a policy may not do is refused here, as a fault of the whole answer.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,10 +12,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::config::Balance;
 use crate::exchange::Exchange;
-use crate::policy::{Answer, Choice, Fault, RequestFacts};
+use crate::policy::{Answer, Choice, Fault, RequestFacts, Warm};
+use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::balance::stable_hash;
-use crate::worker::Snapshot;
 use crate::{headers, path};
 
 /// The longest name of a route that is kept.
@@ -56,22 +57,38 @@ pub(crate) enum Routed {
     Declined,
 }
 
-/// Asks the routing policy. A fault is logged and counted here; the caller only refuses.
+/// Asks the routing policy, and the last good version where it fails. A fault is logged and counted here;
+/// the caller only refuses.
 pub(crate) async fn route(
     exchange: &Exchange,
     request: Box<RequestFacts>,
     record: &mut Record,
 ) -> (Box<RequestFacts>, Result<Routed, Fault>) {
-    let snapshot = &exchange.snapshot;
+    let deciders = &exchange.snapshot.routing;
+    let (request, routed) = ask(exchange, request, &deciders.active, record).await;
+    let (Err(_), Some(last_good)) = (&routed, &deciders.last_good) else {
+        return (request, routed);
+    };
+    // On the same inputs: what was noted of the services is still in them.
+    record.falls_back(last_good.version());
+    ask(exchange, request, last_good, record).await
+}
+
+async fn ask(
+    exchange: &Exchange,
+    request: Box<RequestFacts>,
+    warm: &Rc<Warm>,
+    record: &mut Record,
+) -> (Box<RequestFacts>, Result<Routed, Fault>) {
     let began = Instant::now();
-    let (request, answer) = snapshot.routing.route(request).await;
+    let (request, answer) = warm.route(request).await;
     let routed = answer.and_then(|mut answer| {
         record.route = answer.route_name.take();
-        check(snapshot, &request, answer).map_err(Fault::Invalid)
+        check(&exchange.snapshot, &request, answer).map_err(Fault::Invalid)
     });
     let took = began.elapsed();
-    record.decision = Some(took);
-    exchange.worker().decided(&exchange.request_id, took, routed.as_ref().err(), &snapshot.routing);
+    record.decision = Some(record.decision.unwrap_or_default() + took);
+    exchange.worker().decided(&exchange.request_id, took, routed.as_ref().err(), warm);
     if record.route.as_ref().is_some_and(|name| name.len() > ROUTE_NAME_BYTES_MAX) {
         record.route = None;
     }

@@ -6,3 +6,4 @@ pub(crate) mod access;
 mod labels;
 pub mod metrics;
 pub(crate) mod record;
+pub mod rollout;

@@ -23,19 +23,18 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::config::Config;
-use crate::cors::Cors;
 use crate::exchange::exchange;
 use crate::headers::{self, Caller};
 use crate::health::Asker;
 use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
-use crate::policy::{Engine, Fault, Kind, LoadError, StateOf, Version, Warm};
+use crate::policy::{Engine, Fault, Kind, LoadError, Version, Warm};
 use crate::respond;
+use crate::snapshot::{Generation, Residents, Roster, Snapshot};
 use crate::telemetry::access::{Line, Producer};
 use crate::telemetry::metrics::{Counters, FaultReason, Limit};
-use crate::telemetry::record::Versions;
 use crate::upgrade::{self, Tunnel};
+use crate::upstream::Services;
 use crate::upstream::pool::Pool;
-use crate::upstream::{LocalServices, Services};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -52,11 +51,15 @@ const DRAIN_SETTLE: Duration = Duration::from_millis(20);
 /// Policy faults that a worker logs in a second; the rest is counted.
 const FAULT_LOGS_PER_S_MAX: u32 = 10;
 
-/// What the control thread tells a worker.
+/// What the control thread tells a worker. One that drains takes no more of it.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Accept no more, finish what is under way, end.
     Drain,
+    /// Make instances of a version that is to decide soon.
+    SetUp { version: Arc<Version>, done: oneshot::Sender<Result<(), LoadError>> },
+    /// From now on these decide; all of them were set up.
+    Serve { generation: Arc<Generation>, done: oneshot::Sender<()> },
 }
 
 /// What the control thread hands to a new worker.
@@ -65,8 +68,9 @@ pub(crate) struct Startup {
     pub(crate) config: Arc<Config>,
     pub(crate) services: Arc<Services>,
     pub(crate) engine: Engine,
-    pub(crate) routing: Arc<Version>,
-    pub(crate) retry: Arc<Version>,
+    pub(crate) generation: Arc<Generation>,
+    /// Rung when a version has made too many faults.
+    pub(crate) too_many_faults: Arc<Notify>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) access: Producer,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -77,25 +81,13 @@ pub(crate) struct Startup {
     pub(crate) ready: oneshot::Sender<Result<(), (Kind, LoadError)>>,
 }
 
-/// What a request keeps from its beginning to its response's head: a configuration, the services
-/// and the policies' versions.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) config: Arc<Config>,
-    pub(crate) services: LocalServices,
-    pub(crate) routing: Rc<Warm>,
-    pub(crate) retry: Rc<Warm>,
-    /// Their versions' names.
-    pub(crate) versions: Rc<Versions>,
-    pub(crate) cors: Cors,
-    /// Whether a judge may ask how services stood on arrival, which is long before it is asked.
-    pub(crate) notes_states: bool,
-}
-
 /// One worker's own state, shared by its connections.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    snapshot: Rc<Snapshot>,
+    config: Arc<Config>,
+    residents: Residents,
+    snapshot: RefCell<Rc<Snapshot>>,
+    too_many_faults: Arc<Notify>,
     pub(crate) pool: Rc<Pool>,
     pub(crate) counters: Arc<Counters>,
     random: RefCell<fastrand::Rng>,
@@ -134,24 +126,20 @@ pub(crate) fn run(startup: Startup) -> io::Result<()> {
 
 async fn serve(startup: Startup) -> io::Result<()> {
     let listener = TcpListener::from_std(startup.listener)?;
-    let snapshot = match snapshot(
-        &startup.engine,
-        startup.config,
-        startup.services,
-        startup.routing,
-        startup.retry,
-    )
-    .await
-    {
-        Ok(snapshot) => Rc::new(snapshot),
-        Err(refused) => {
+    let residents = Residents::new(startup.engine, startup.config.clone(), startup.services);
+    for version in startup.generation.rosters.iter().flat_map(Roster::resident) {
+        if let Err(error) = residents.set_up(version.clone()).await {
+            let refused = (version.kind(), error);
             let _ = startup.ready.send(Err(refused)); // The control thread reports it.
             return Ok(());
         }
-    };
+    }
     let worker = Rc::new(Worker {
-        pool: Pool::new(snapshot.services.clone(), snapshot.config.limits.clone()),
-        snapshot,
+        pool: Pool::new(residents.services().clone(), startup.config.limits.clone()),
+        snapshot: RefCell::new(residents.snapshot(&startup.generation)),
+        residents,
+        config: startup.config,
+        too_many_faults: startup.too_many_faults,
         counters: startup.counters,
         random: RefCell::new(fastrand::Rng::new()),
         access: RefCell::new(startup.access),
@@ -169,40 +157,9 @@ async fn serve(startup: Startup) -> io::Result<()> {
     Ok(())
 }
 
-async fn snapshot(
-    engine: &Engine,
-    config: Arc<Config>,
-    services: Arc<Services>,
-    routing: Arc<Version>,
-    retry: Arc<Version>,
-) -> Result<Snapshot, (Kind, LoadError)> {
-    let runaway = Arc::new(Semaphore::new(1));
-    let notes_states = retry.wants_services();
-    let state_of: StateOf = {
-        let services = services.clone();
-        Arc::new(move |service| services.state(service))
-    };
-    let warm = async |version: Arc<Version>| {
-        let kind = version.kind();
-        Warm::new(engine, version, runaway.clone(), state_of.clone())
-            .await
-            .map_err(|error| (kind, error))
-    };
-    let versions = Versions { routing: routing.name().clone(), retry: retry.name().clone() };
-    Ok(Snapshot {
-        versions: Rc::new(versions),
-        cors: Cors::new(&config.cors),
-        routing: warm(routing).await?,
-        retry: warm(retry).await?,
-        services: LocalServices::new(services),
-        config,
-        notes_states,
-    })
-}
-
 impl Worker {
     pub(crate) fn snapshot(&self) -> Rc<Snapshot> {
-        self.snapshot.clone()
+        self.snapshot.borrow().clone()
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -248,6 +205,9 @@ impl Worker {
     ) {
         let kind = warm.version().kind();
         self.counters.decision(kind, took, fault.map(FaultReason::from));
+        if warm.decided(took, fault) {
+            self.too_many_faults.notify_one();
+        }
         let Some(fault) = fault else { return };
         let (second, logged) = self.fault_logs.get();
         let (second, logged) = match second.elapsed() < Duration::from_secs(1) {
@@ -275,8 +235,19 @@ impl Worker {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
-                // A control thread that is gone is a process that ends.
-                Some(Command::Drain) | None = commands.recv() => break,
+                command = commands.recv() => match command {
+                    Some(Command::SetUp { version, done }) => {
+                        self.set_up(version, done);
+                        continue;
+                    }
+                    Some(Command::Serve { generation, done }) => {
+                        *self.snapshot.borrow_mut() = self.residents.snapshot(&generation);
+                        let _ = done.send(()); // Nobody need wait for it.
+                        continue;
+                    }
+                    // A control thread that is gone is a process that ends.
+                    Some(Command::Drain) | None => break,
+                },
             };
             match accepted {
                 Ok((stream, peer)) => self.begin(stream, peer, connections, &refusing),
@@ -300,6 +271,18 @@ impl Worker {
         }
     }
 
+    /// Makes instances of a version beside the requests.
+    fn set_up(
+        self: &Rc<Self>,
+        version: Arc<Version>,
+        done: oneshot::Sender<Result<(), LoadError>>,
+    ) {
+        let worker = self.clone();
+        tokio::task::spawn_local(async move {
+            let _ = done.send(worker.residents.set_up(version).await); // As above.
+        });
+    }
+
     /// Serves an accepted connection in a task of its own, or refuses it.
     fn begin(
         self: &Rc<Self>,
@@ -308,7 +291,7 @@ impl Worker {
         connections: &Arc<AtomicUsize>,
         refusing: &Arc<Semaphore>,
     ) {
-        let Some(place) = Place::take(connections, self.snapshot.config.limits.connections) else {
+        let Some(place) = Place::take(connections, self.config.limits.connections) else {
             self.counters.limit(Limit::Connections);
             if let Ok(permit) = refusing.clone().try_acquire_owned() {
                 tokio::task::spawn_local(async move {
@@ -337,7 +320,7 @@ impl Worker {
         if stream.set_nodelay(true).is_err() {
             return; // The client is gone already.
         }
-        let config = &self.snapshot.config;
+        let config = &self.config;
         let (socket, meter) = Socket::accepted(
             stream,
             Patience {
@@ -419,7 +402,7 @@ impl Worker {
                 self.ended.notified().await;
             }
         };
-        let patience = self.snapshot.config.server.drain_timeout;
+        let patience = self.config.server.drain_timeout;
         if tokio::time::timeout(patience, all_ended).await.is_err() {
             tracing::warn!(connections = self.open.get(), "drain_timeout is over: cutting");
             self.cutting.set(true);

@@ -1,10 +1,15 @@
 //! How the gateway starts, and how it ends without losing a request.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{Answer, Client, Gate, Gateway, Request, Upstream, eventually, service};
+use orchestrator_tests::{
+    Answer, Client, EVERYTHING_TO_WRITER, Gate, Gateway, Request, Upstream, eventually, service,
+    within,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 
 /// Waits until nobody listens there any more.
 async fn until_refused(gateway: &Gateway) {
@@ -28,12 +33,14 @@ async fn an_idle_gateway_ends_at_once_with_0() {
 }
 
 #[tokio::test]
-async fn sighup_ends_nothing_and_says_so() {
+async fn sighup_ends_nothing() {
     let writer = Upstream::start().await;
-    let gateway = Gateway::before([&writer], "").await;
+    let mut gateway = Gateway::before([&writer], "").await;
     gateway.hang_up();
-    gateway.log.line_with(&["SIGHUP is ignored"]).await;
+    gateway.hang_up();
     assert_eq!(gateway.get("/x").await.text(), "hello");
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
 }
 
 #[tokio::test]
@@ -209,6 +216,47 @@ async fn a_port_that_is_taken_is_not_shared_in_silence() {
     for _ in 0..20 {
         assert_eq!(first.get("/x").await.status(), 200, "the first goes on alone");
     }
+}
+
+#[tokio::test]
+async fn operators_are_met_at_a_socket_that_is_the_gateways_users_alone() {
+    let writer = Upstream::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let lines = format!("admin.listen = \"unix:{}\"", socket.display());
+    let mut gateway = Gateway::before([&writer], &lines).await;
+    gateway.log.line_with(&["ready", &format!("admin=unix:{}", socket.display())]).await;
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let ask = async || {
+        let mut stream = UnixStream::connect(&socket).await?;
+        let request = b"GET /readyz HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        within("an answer", stream.read_to_string(&mut answer)).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = ask().await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok\n"),
+        "{answer}"
+    );
+
+    let file = folder.path().join("second.toml");
+    let second = format!(
+        "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"unix:admin.sock\"\n{}\n{EVERYTHING_TO_WRITER}\n",
+        service("writer", [&writer])
+    );
+    std::fs::write(&file, second).unwrap();
+    let ran = orchestrator_tests::run(["serve", "--config", file.to_str().unwrap()]).await;
+    assert_ne!(ran.code, 0);
+    for part in [socket.to_str().unwrap(), "is another gateway running?", "admin.listen"] {
+        assert!(ran.stderr.contains(part), "no {part:?} in {}", ran.stderr);
+    }
+    assert!(ask().await.is_ok(), "the first goes on");
+
+    gateway.terminate();
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    assert!(!socket.exists());
 }
 
 #[tokio::test]

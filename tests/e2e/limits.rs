@@ -99,7 +99,8 @@ mod of_clients {
     #[tokio::test]
     async fn those_who_wait_for_the_health_of_services() {
         let writer = Upstream::start().await;
-        let lines = "health.timeout = \"3s\"\nlimits.connections = 2000";
+        // Longer than it can take until all of them wait.
+        let lines = "health.timeout = \"60s\"\nlimits.connections = 2000";
         let gateway = Gateway::before([&writer], lines).await;
         writer.checked(1).await;
         writer.answer_checks([Answer::hang()]);

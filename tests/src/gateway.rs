@@ -28,6 +28,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 #[derive(Debug)]
 pub struct Gateway {
     pub listen: SocketAddr,
+    /// Port 0 of no address where the admin listener is a unix socket.
     pub admin: SocketAddr,
     /// What it logs on stderr.
     pub log: Log,
@@ -66,7 +67,11 @@ impl Gateway {
         let addresses = |log: &Log, _: &Log| {
             let lines = log.lines();
             let ready = lines.iter().find(|line| line.contains("ready"))?;
-            Some((address(field(ready, "listen")?), address(field(ready, "admin")?)))
+            let admin = match field(ready, "admin")? {
+                admin if admin.starts_with("unix:") => address("0.0.0.0:0"),
+                admin => address(admin),
+            };
+            Some((address(field(ready, "listen")?), admin))
         };
         Self::spawn(serve, &wanted, addresses, Some(folder)).await
     }

@@ -4,8 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use orchestrator::config::{Config, SourceMap};
-use orchestrator::gateway::{Policies, StartError};
+use orchestrator::gateway::{StartError, check_policies};
 
 use super::{REFUSED, load, on_control_thread, refuse};
 
@@ -21,7 +20,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let path = arguments.config.config.as_deref();
     let checked = match load(path) {
-        Ok((config, source)) => check(&config, &source)?,
+        Ok((config, source)) => on_control_thread(check_policies(&config, &source))?,
         Err(diagnostics) => Err(StartError::Refused(diagnostics)),
     };
     let mut out = std::io::stdout().lock();
@@ -39,12 +38,4 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(error) => return refuse(error),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn check(config: &Config, source: &SourceMap) -> anyhow::Result<Result<(), StartError>> {
-    let policies = match Policies::load(config, source) {
-        Ok(policies) => policies,
-        Err(error) => return Ok(Err(error)),
-    };
-    Ok(on_control_thread(policies.configure(source))?)
 }

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use orchestrator::config::{Config, Endpoint, SourceMap};
+use orchestrator::config::{AdminListen, Config, Endpoint, SourceMap};
 use orchestrator::gateway::Gateway;
 
 use super::{Stop, on_control_thread, refuse, start_log};
@@ -46,10 +46,10 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
         service.breaker.open_for = OPEN_FOR;
     }
     // The gateway binds by itself; here its ports are only tried.
-    for (listen, who) in
-        [(&mut config.server.listen, "gateway"), (&mut config.admin.listen, "admin")]
-    {
-        *listen = bind_or_any(*listen, who, &mut notes)?.local_addr()?;
+    let listen = &mut config.server.listen;
+    *listen = bind_or_any(*listen, "gateway", &mut notes)?.local_addr()?;
+    if let AdminListen::Tcp(listen) = &mut config.admin.listen {
+        *listen = bind_or_any(*listen, "admin", &mut notes)?.local_addr()?;
     }
 
     let told = config.clone();

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use orchestrator::gateway::Gateway;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::{Stop, load, on_control_thread, refuse, start_log};
+use super::{Asked, Stop, load, on_control_thread, refuse, start_log};
 
 pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (config, source) = match load(path) {
@@ -24,12 +24,15 @@ pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
             // Nothing is served yet: nothing is to be drained.
             () = stop.requested() => return Ok(ExitCode::FAILURE),
         };
-        let gateway = match started {
+        let mut gateway = match started {
             Ok(gateway) => gateway,
             Err(error) => return refuse(error),
         };
         tracing::info!(listen = %gateway.listen(), admin = %gateway.admin(), "ready");
-        stop.requested().await;
+        gateway.watch(path);
+        while stop.next().await == Asked::Reload {
+            gateway.reload(path).await;
+        }
         tracing::info!("draining; a second signal ends at once");
         tokio::select! {
             () = gateway.shutdown() => {}

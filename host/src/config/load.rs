@@ -8,12 +8,17 @@ use std::sync::{Arc, LazyLock};
 
 use toml::de::DeTable;
 
+use super::admin::admin;
 use super::policies::policy;
+use super::policy_limits::policy_limits;
 use super::reader::{Problems, Section};
-use super::sections::{admin, breaker, cors, health, limits, log, policy_limits, proxy, server};
+use super::sections::{breaker, cors, health, limits, log, proxy, server};
 use super::services::{Shared, services};
 use super::source::Source;
-use super::{Admin, Component, Config, Diagnostic, Diagnostics, Origin, Policy, Server, SourceMap};
+use super::{
+    Admin, AdminListen, Component, Config, Diagnostic, Diagnostics, Origin, Policy, Server,
+    SourceMap,
+};
 use crate::policy::Kind;
 
 /// The largest configuration that is read, in bytes: 2 MiB, some 20,000 routes.
@@ -131,7 +136,7 @@ fn config(
     let admin_section = root.section("admin");
     let admin_listen = admin_section.has("listen").then(|| admin_section.span_of("listen"));
     let server = server(server_section, d.map(|d| &d.server), folder);
-    let admin = admin(admin_section, d.map(|d| &d.admin));
+    let admin = admin(admin_section, d.map(|d| &d.admin), folder);
     if let (Some(server), Some(admin)) = (&server, &admin)
         && let Some(span) = admin_listen.or(server_listen)
         && collide(server, admin)
@@ -204,7 +209,7 @@ fn config(
 
 /// Whether the two listeners would want the same port of the same address.
 fn collide(server: &Server, admin: &Admin) -> bool {
-    let (server, admin) = (server.listen, admin.listen);
+    let (server, AdminListen::Tcp(admin)) = (server.listen, &admin.listen) else { return false };
     let share_an_address =
         server.ip() == admin.ip() || server.ip().is_unspecified() || admin.ip().is_unspecified();
     server.port() != 0 && server.port() == admin.port() && share_an_address

@@ -1,5 +1,5 @@
-//! `[policy.routing]` and `[policy.retry]`: which component decides, within which limits, and its
-//! own configuration, which only the component itself understands.
+//! `[policy.routing]` and `[policy.retry]`: which component decides, within which limits, its own
+//! configuration, which only the component itself understands, and the cases of its self-test.
 
 use std::path::Path;
 
@@ -7,11 +7,14 @@ use serde_json::{Map, Number, Value as Json};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::policy_limits::policy_limits;
 use super::reader::{Checked, Fault, Section, kind_of, refuse};
-use super::sections::policy_limits;
-use super::value::{quote, string, word};
-use super::{Component, OnFailure, Policy, PolicyLimits};
+use super::value::{list, quote, string, word};
+use super::{Component, Instances, OnFailure, Policy, PolicyLimits};
 use crate::policy::Kind;
+
+/// In `policy.*.cases`. Each is decided several times before a version becomes active.
+const CASES_MAX: usize = 1000;
 
 /// One policy. `limits` are those of `[policy_limits]`; `default_config` is for a built-in
 /// component whose table has no `config`.
@@ -35,6 +38,8 @@ pub(super) fn policy(
         }
         Kind::Retry => Some(None),
     };
+    let words = [("warm", Instances::Warm), ("fresh", Instances::Fresh)];
+    let instances = section.read("instances", Some(Instances::Warm), word(&words));
     let limits = policy_limits(&mut section, limits);
     let default_config =
         default_config.filter(|_| component == Some(builtin)).cloned().unwrap_or_else(empty_object);
@@ -45,12 +50,29 @@ pub(super) fn policy(
             format!("write `[policy.{}.config]` with keys below it", kind.name()),
         ),
     });
+    let case = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+        DeValue::Table(_) => json(value),
+        other => refuse(
+            format!("must be a table, not {}", kind_of(other)),
+            format!("write `[[policy.{}.cases]]` for each case, with keys below it", kind.name()),
+        ),
+    };
+    let cases = section.read("cases", Some(Vec::new()), |value| match value.get_ref() {
+        DeValue::Table(_) => refuse(
+            "must be a list, not a table",
+            format!("write `[[policy.{}.cases]]`, in double brackets", kind.name()),
+        ),
+        // Two alike do no harm.
+        _ => list(case, |_, _| false, CASES_MAX)(value),
+    });
     section.finish();
     Some(Policy {
         component: component?,
         on_failure: on_failure?,
+        instances: instances?,
         limits: limits?,
         config: config?,
+        cases: Json::Array(cases?),
     })
 }
 
@@ -110,7 +132,7 @@ fn json(value: &Spanned<DeValue<'_>>) -> Checked<Json> {
         DeValue::Float(it) => match it.as_str().parse().ok().and_then(Number::from_f64) {
             Some(it) => Json::Number(it),
             None => {
-                let help = "a policy's configuration is JSON, which has finite numbers only";
+                let help = "it is handed over as JSON, which has finite numbers only";
                 return refuse(format!("cannot be {}", quote(it.as_str())), help);
             }
         },

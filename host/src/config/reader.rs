@@ -158,6 +158,11 @@ impl<'a> Section<'a> {
         Section { problems: self.problems, path, table, span, asked_for: Vec::new() }
     }
 
+    /// Its dotted name.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Its header, or where it would be added.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()

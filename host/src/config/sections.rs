@@ -1,4 +1,5 @@
-//! The keys of the gateway's own sections: from `[server]` to `[log]`.
+//! The keys of the gateway's own sections, from `[server]` to `[log]`, but for `[admin]` and
+//! `[policy_limits]`.
 //!
 //! Where a section is complete by itself, its parts are compared here too. `defaults` is the
 //! built-in configuration, and none only while that one is being read.
@@ -12,11 +13,11 @@ use tracing::Level;
 
 use super::reader::{Section, refuse};
 use super::value::{
-    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, SECOND, boolean, duration, folder_path, fraction,
-    is_path, list, network, number, or_off, quote, rate, size, socket_address, string, word,
+    DAY, GIB, HOUR, KIB, MIB, MINUTE, MS, boolean, duration, folder_path, fraction, is_path, list,
+    network, number, or_off, quote, rate, size, socket_address, string, word,
 };
 use super::web::{header_name, method, origin, path_prefix, request_path};
-use super::{AccessLog, Admin, Breaker, Cors, Health, Limits, Log, PolicyLimits, Proxy, Server};
+use super::{AccessLog, Breaker, Cors, Health, Limits, Log, Proxy, Server};
 
 pub(super) fn server(
     mut section: Section<'_>,
@@ -37,8 +38,14 @@ pub(super) fn server(
     let cache_dir = section.read(
         "cache_dir",
         defaults.map(|d| d.cache_dir.clone()),
-        or_off(folder_path(folder)),
+        or_off(folder_path(folder, "./cache")),
     );
+    let state_dir = section.read(
+        "state_dir",
+        defaults.map(|d| d.state_dir.clone()),
+        or_off(folder_path(folder, "./state")),
+    );
+    let watch = section.read("watch", defaults.map(|d| d.watch), boolean);
     let drain_delay = section.read(
         "drain_delay",
         defaults.map(|d| d.drain_delay),
@@ -61,15 +68,11 @@ pub(super) fn server(
         trusted_proxies: trusted_proxies?,
         strict_paths: strict_paths?,
         cache_dir: cache_dir?,
+        state_dir: state_dir?,
+        watch: watch?,
         drain_delay: drain_delay?,
         drain_timeout: drain_timeout?,
     })
-}
-
-pub(super) fn admin(mut section: Section<'_>, defaults: Option<&Admin>) -> Option<Admin> {
-    let listen = section.read("listen", defaults.map(|d| d.listen), socket_address);
-    section.finish();
-    Some(Admin { listen: listen? })
 }
 
 pub(super) fn proxy(mut section: Section<'_>, defaults: Option<&Proxy>) -> Option<Proxy> {
@@ -149,24 +152,6 @@ pub(super) fn limits(mut section: Section<'_>, defaults: Option<&Limits>) -> Opt
         keep_alive_timeout: keep_alive_timeout?,
         body_rate_min: body_rate_min?,
         body_bytes: body_bytes?,
-    })
-}
-
-/// The keys of `[policy_limits]`, in a section that may have others too: the caller finishes it.
-pub(super) fn policy_limits(
-    section: &mut Section<'_>,
-    defaults: Option<&PolicyLimits>,
-) -> Option<PolicyLimits> {
-    let d = defaults;
-    let decision_timeout =
-        section.read("decision_timeout", d.map(|d| d.decision_timeout), duration(MS..=SECOND));
-    let memory_max =
-        section.read("memory_max", d.map(|d| d.memory_max), size(64 * KIB..=256 * MIB));
-    let result_max = section.read("result_max", d.map(|d| d.result_max), size(KIB..=16 * MIB));
-    Some(PolicyLimits {
-        decision_timeout: decision_timeout?,
-        memory_max: memory_max?,
-        result_max: result_max?,
     })
 }
 

@@ -126,7 +126,8 @@ fn service(mut section: Section<'_>, name: &str, shared: &Shared<'_>) -> Option<
     })
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether something in the configuration can be called so.
+pub(super) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }

@@ -12,7 +12,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::source::Source;
 use super::value::show_size;
-use super::{AccessLog, Component, Config, Endpoint, Policy, SourceMap};
+use super::{
+    AccessLog, AdminListen, AdminToken, Component, Config, Endpoint, Policy, SourceMap, TokenSource,
+};
 
 impl Config {
     /// All keys of the configuration with their values, as they stand in TOML.
@@ -34,6 +36,8 @@ impl Config {
         let services = services.iter().map(|service| (service.name.as_str(), data(service)));
         let policy = |policy: &Policy| {
             let mut keys = data(policy);
+            // As the last, and so as tables with headers.
+            keys["cases"] = policy.cases.clone();
             keys["config"] = policy.config.clone();
             keys
         };
@@ -179,8 +183,12 @@ fn text(it: &str) -> String {
 }
 
 /// For a key whose value is a number of bytes, and has a unit in the file.
-pub(super) fn size<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&show_size(*bytes as u64))
+pub(super) fn size<T: Copy + TryInto<u64>, S: Serializer>(
+    bytes: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let bytes = (*bytes).try_into().unwrap_or(u64::MAX); // A `usize` has no more bits.
+    serializer.serialize_str(&show_size(bytes))
 }
 
 pub(super) fn size_or_off<S: Serializer>(
@@ -194,7 +202,7 @@ pub(super) fn path_or_off<S: Serializer>(
     path: &Option<PathBuf>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    path.as_deref().map(absolute).serialize(serializer)
+    path.as_deref().map(path_text).serialize(serializer)
 }
 
 pub(super) fn rate_or_off<S: Serializer>(
@@ -218,15 +226,44 @@ pub(super) fn level<S: Serializer>(
     serializer.serialize_str(&level.as_str().to_ascii_lowercase())
 }
 
+/// A table with the tokens' names for keys.
+pub(super) fn tokens<S: Serializer>(
+    tokens: &[AdminToken],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(tokens.iter().map(|token| (&token.name, &token.source)))
+}
+
+/// Where this path leads from whatever folder.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// It may be read again from another folder.
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).as_deref().unwrap_or(path).display().to_string()
+fn path_text(path: &Path) -> String {
+    absolute(path).display().to_string()
+}
+
+impl Serialize for AdminListen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for TokenSource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (key, value) = match self {
+            TokenSource::File(path) => ("file", path_text(path)),
+            TokenSource::Env(name) => ("env", name.clone()),
+        };
+        serializer.collect_map([(key, value)])
+    }
 }
 
 impl Serialize for AccessLog {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            AccessLog::File(path) => serializer.serialize_str(&absolute(path)),
+            AccessLog::File(path) => serializer.serialize_str(&path_text(path)),
             word => serializer.collect_str(word),
         }
     }
@@ -237,7 +274,7 @@ impl Serialize for Component {
         match self {
             Component::BuiltinRouting => serializer.serialize_str("builtin:routing"),
             Component::BuiltinRetry => serializer.serialize_str("builtin:retry"),
-            Component::File(path) => serializer.serialize_str(&absolute(path)),
+            Component::File(path) => serializer.serialize_str(&path_text(path)),
         }
     }
 }

@@ -101,29 +101,50 @@ impl SourceMap {
         message: &str,
         suggestion: Option<&str>,
     ) -> Diagnostic {
-        let source = self.source(kind);
-        let mut path = vec!["policy".to_owned(), kind.name().to_owned(), "config".to_owned()];
-        path.extend(pointer_tokens(pointer));
-        // The text was accepted once, so that it parses again.
-        let (root, _) = DeTable::parse_recoverable(&source.text);
-        let mut place = locate(&root, &path);
-        if place.depth < path.len()
-            && let Some(name) = path.last().and_then(|last| last.strip_suffix('#'))
-        {
-            // Only now: a field's own name may end in `#`.
-            let name = name.to_owned();
-            path.pop();
-            path.push(name);
-            let named = locate(&root, &path);
-            place = Place { span: named.key.clone().or(named.span.clone()), ..named };
-        }
-        let label = (place.depth < path.len())
-            .then(|| format!("about `{}`, which is not here", pointer.escape_debug()));
-        Diagnostic::new(source, place.span.unwrap_or_else(|| source.end()), shorten(message))
-            .label(label)
-            .note(format!("the {} policy refuses its configuration", kind.name()))
+        let note = format!("the {} policy refuses its configuration", kind.name());
+        error_at(self.source(kind), (kind, "config"), pointer, message)
+            .note(note)
             .help(suggestion.map(shorten))
     }
+
+    /// What is wrong with a case of a policy's self-test, or with a decision that it is about, at its
+    /// line.
+    ///
+    /// `pointer` is a JSON pointer into the policy's `cases`, as in [`Self::policy_error`]: `/0` is the
+    /// first case. Cases that stand in a file of their own have no line here.
+    pub fn case_error(&self, kind: Kind, pointer: &str, message: &str) -> Diagnostic {
+        // Where the built-in configuration counts for a policy, the file may have cases all the same.
+        error_at(&self.routing, (kind, "cases"), pointer, message)
+            .note(format!("in the self-test of the {} policy", kind.name()))
+    }
+}
+
+/// A diagnostic at the place that `pointer` leads to, in `[policy.<kind>.<key>]`.
+fn error_at(
+    source: &Arc<Source>,
+    (kind, key): (Kind, &str),
+    pointer: &str,
+    message: &str,
+) -> Diagnostic {
+    let mut path = vec!["policy".to_owned(), kind.name().to_owned(), key.to_owned()];
+    path.extend(pointer_tokens(pointer));
+    // The text was accepted once, so that it parses again.
+    let (root, _) = DeTable::parse_recoverable(&source.text);
+    let mut place = locate(&root, &path);
+    if place.depth < path.len()
+        && let Some(name) = path.last().and_then(|last| last.strip_suffix('#'))
+    {
+        // Only now: a field's own name may end in `#`.
+        let name = name.to_owned();
+        path.pop();
+        path.push(name);
+        let named = locate(&root, &path);
+        place = Place { span: named.key.clone().or(named.span.clone()), ..named };
+    }
+    let label = (place.depth < path.len())
+        .then(|| format!("about `{}`, which is not here", pointer.escape_debug()));
+    Diagnostic::new(source, place.span.unwrap_or_else(|| source.end()), shorten(message))
+        .label(label)
 }
 
 /// How far a path could be followed, and where that ended.

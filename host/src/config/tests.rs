@@ -1,10 +1,13 @@
 //! What is accepted, what is refused and in which words, and that nothing can panic.
 
 mod accepted;
+mod differences;
 mod documented;
 mod markdown;
 mod reference;
+mod refused_admin;
 mod refused_cors;
+mod refused_policies;
 mod refused_sections;
 mod refused_services;
 mod robust;

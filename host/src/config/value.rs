@@ -131,14 +131,14 @@ pub(super) fn or_off<T>(
 }
 
 /// Where a folder is, from `folder` on.
-pub(super) fn folder_path(folder: &Path) -> impl Fn(&Value<'_>) -> Checked<PathBuf> {
+pub(super) fn folder_path(folder: &Path, example: &str) -> impl Fn(&Value<'_>) -> Checked<PathBuf> {
     move |value| {
-        let text = string(value, "a path", "./cache")?;
+        let text = string(value, "a path", example)?;
         match is_path(text) {
             true => Ok(folder.join(text)),
             false => refuse(
                 format!("is not a path: {}", quote(text)),
-                "a path has a `/` in it: \"./cache\"",
+                format!("a path has a `/` in it: {example:?}"),
             ),
         }
     }

@@ -41,7 +41,7 @@ const HEADER_EDITS_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Setup {
     /// The policy's configuration as JSON.
-    pub(super) config: String,
+    pub(super) config: Arc<str>,
     pub(super) services: Vec<String>,
 }
 
@@ -62,6 +62,7 @@ pub(super) struct Slices {
     pub(super) used: u32,
     pub(super) max: u32,
     pub(super) wall_end: Option<std::time::Instant>,
+    pub(super) wall_max: std::time::Duration,
     /// Leave to run a further slice; shared with the future that obtains it.
     pub(super) turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
     /// One of the places for decisions that overrun; none while this one does not.
@@ -162,7 +163,7 @@ fn out_of_phase(interface: &str, function: &str) -> wasmtime::Error {
 impl setup::Host for Host {
     fn config(&mut self) -> Result<String> {
         match self.phase {
-            Phase::Configure => Ok(self.setup.config.clone()),
+            Phase::Configure => Ok(self.setup.config.to_string()),
             _ => Err(out_of_phase("setup", "config")),
         }
     }

@@ -52,24 +52,16 @@ impl Cache {
         if *sum != *Sha256::digest(code) {
             return None;
         }
-        // SAFETY: these bytes are what `put` was handed by the compiler. Nobody but this user could
-        // have written into the folder, and the sum says that they are whole. wasmtime itself refuses
-        // what another version or configuration of it has compiled.
-        #[allow(unsafe_code, reason = "compiled code cannot be checked, only its origin")]
-        unsafe { Component::deserialize(engine, code) }.ok()
+        // Nobody but this user could have written into the folder, and the sum says that these bytes
+        // are what `put` was handed, whole.
+        component_of(engine, code).ok()
     }
 
     /// Keeps what was compiled from these bytes. The file appears under its name when it is whole.
-    pub(super) fn put(
-        &self,
-        engine: &Engine,
-        bytes: &[u8],
-        compiled: &Component,
-    ) -> io::Result<()> {
-        let code = compiled.serialize().map_err(io::Error::other)?;
+    pub(super) fn put(&self, engine: &Engine, bytes: &[u8], code: &[u8]) -> io::Result<()> {
         let mut file = NamedTempFile::new_in(&self.folder)?;
-        file.write_all(&Sha256::digest(&code))?;
-        file.write_all(&code)?;
+        file.write_all(&Sha256::digest(code))?;
+        file.write_all(code)?;
         file.persist(self.file(engine, bytes))?;
         self.prune()
     }
@@ -104,6 +96,18 @@ impl Cache {
     }
 }
 
+/// What the compiler wrote, as something that can run. Only for bytes that come from the compiler:
+/// forged ones would be native code. wasmtime itself refuses what another version or configuration of it
+/// has compiled.
+pub(super) fn component_of(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: all callers have the bytes from the compiling child, or from the folder that only this
+    // user can write to.
+    #[allow(unsafe_code, reason = "compiled code cannot be checked, only its origin")]
+    unsafe {
+        Component::deserialize(engine, code)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -126,8 +130,8 @@ mod tests {
     }
 
     fn put(cache: &Cache, engine: &Engine, bytes: &[u8]) {
-        let compiled = Component::from_binary(engine, bytes).expect("a component");
-        cache.put(engine, bytes, &compiled).expect("it is kept");
+        let code = engine.precompile_component(bytes).expect("a component");
+        cache.put(engine, bytes, &code).expect("it is kept");
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! The one wasmtime engine of a process, its pool, and the clock that interrupts its guests.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
+use super::Kind;
 use super::bindings::{self, Host};
 use super::cache::Cache;
+use super::compile::Compiler;
 use super::instance::INSTANCES_PER_WORKER_MAX;
+use crate::config::PolicyLimits;
 
 /// One tick of the clock that interrupts guests, and the unit of `decision_timeout`.
 pub(super) const TICK: Duration = Duration::from_millis(1);
@@ -20,14 +23,13 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// The ticker rests after so many ticks in which no decision was asked for.
 const REST_AFTER_TICKS: u32 = 1000;
 
-/// Core instances, tables and memories of one component: a policy made by an SDK has one memory and,
-/// with the WASI adapter, three or four core instances.
-pub(super) const CORE_INSTANCES_MAX: u32 = 16;
-pub(super) const TABLES_MAX: u32 = 8;
-pub(super) const TABLE_ELEMENTS_MAX: usize = 20_000;
-
 /// Routing and retry.
 const KINDS: u32 = 2;
+
+/// What a worker may have of each kind, as multiples of what one version may have: the version that
+/// decides and the last good one may both be at work on everything; the rest is for the one before, for
+/// one that is being set up, and for those that old requests still hold.
+const VERSIONS_AT_WORK: u32 = 3;
 
 /// Slots of the pool that keep their memory after an instance has gone: memory that does not come
 /// back.
@@ -37,8 +39,33 @@ const WARM_SLOTS_MAX: u32 = 16;
 #[derive(Debug, Clone, Copy)]
 pub struct Sizing {
     pub workers: usize,
-    /// The largest `memory_max` of any policy, in bytes.
-    pub memory_max: usize,
+    memory_max: usize,
+    stack_max: usize,
+    table_elements_max: usize,
+    tables_max: u32,
+    core_instances_max: u32,
+}
+
+impl Sizing {
+    /// Room for policies within these limits.
+    pub fn of<'a>(workers: usize, limits: impl IntoIterator<Item = &'a PolicyLimits>) -> Sizing {
+        let nothing = Sizing {
+            workers,
+            memory_max: 0,
+            stack_max: 0,
+            table_elements_max: 0,
+            tables_max: 0,
+            core_instances_max: 0,
+        };
+        limits.into_iter().fold(nothing, |sizing, limits| Sizing {
+            workers,
+            memory_max: sizing.memory_max.max(limits.memory_max),
+            stack_max: sizing.stack_max.max(limits.stack_max),
+            table_elements_max: sizing.table_elements_max.max(limits.table_elements_max),
+            tables_max: sizing.tables_max.max(limits.tables_max),
+            core_instances_max: sizing.core_instances_max.max(limits.core_instances_max),
+        })
+    }
 }
 
 /// Compiles components and offers them the host's functions.
@@ -47,7 +74,10 @@ pub struct Engine {
     pub(super) wasmtime: wasmtime::Engine,
     pub(super) linker: Arc<Linker<Host>>,
     pub(super) ticker: Arc<Ticker>,
+    pub(super) compiler: Arc<Compiler>,
     pub(super) cache: Option<Arc<Cache>>,
+    /// Lines that policies printed and that were not logged, in the order of [`Kind::ALL`].
+    pub(super) output_dropped: [Arc<AtomicU64>; 2],
 }
 
 impl std::fmt::Debug for Engine {
@@ -57,16 +87,29 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Reserves the pool and starts the ticker's thread.
+    /// Reserves the pool and starts the ticker's thread. `program` is one that has the verb
+    /// [`COMPILE_VERB`](super::COMPILE_VERB).
     ///
     /// Errors where the address space for the pool cannot be reserved.
-    pub fn new(sizing: Sizing) -> wasmtime::Result<Engine> {
+    pub fn new(sizing: Sizing, program: PathBuf) -> wasmtime::Result<Engine> {
         let mut config = compile_config();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(sizing)));
+        // A host overflow aborts the process, so the host's part of the stack is generous.
+        config
+            .max_wasm_stack(sizing.stack_max)
+            .async_stack_size(sizing.stack_max + HOST_STACK_BYTES)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(sizing)));
         let wasmtime = wasmtime::Engine::new(&config)?;
         let linker = Arc::new(bindings::linker(&wasmtime)?);
         let ticker = Ticker::start(wasmtime.clone())?;
-        Ok(Engine { wasmtime, linker, ticker, cache: None })
+        let compiler = Arc::new(Compiler::new(program));
+        Ok(Engine {
+            wasmtime,
+            linker,
+            ticker,
+            compiler,
+            cache: None,
+            output_dropped: Default::default(),
+        })
     }
 
     /// Keeps what it compiles in this folder, and takes it from there.
@@ -76,10 +119,19 @@ impl Engine {
         self.cache = Some(Cache::open(folder)?.into());
         Ok(self)
     }
+
+    /// Lines that policies of this kind printed and that were not logged, for there were too many.
+    pub fn output_dropped(&self, kind: Kind) -> &Arc<AtomicU64> {
+        &self.output_dropped[kind as usize]
+    }
 }
 
-/// What decides about the code that a component compiles to.
-fn compile_config() -> Config {
+/// The host's part of a call's stack.
+const HOST_STACK_BYTES: usize = 1536 << 10;
+
+/// What decides about the code that a component compiles to: the same in the child that compiles and in
+/// the engine that runs it.
+pub(super) fn compile_config() -> Config {
     let mut config = Config::new();
     config
         // Said explicitly: a dependency that enables `component-model-async` would switch it on, and a
@@ -92,27 +144,26 @@ fn compile_config() -> Config {
         .wasm_memory64(false)
         .wasm_wide_arithmetic(false)
         .wasm_custom_page_sizes(false)
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        // A host overflow aborts the process, so the host's part of the stack is generous.
-        .max_wasm_stack(512 << 10)
-        .async_stack_size(2 << 20);
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
 }
 
 fn pool(sizing: Sizing) -> PoolingAllocationConfig {
     let workers = u32::try_from(sizing.workers).unwrap_or(u32::MAX);
-    // One more than the workers may have, for a version that is being tried out.
-    let instances = workers.saturating_mul(KINDS * INSTANCES_PER_WORKER_MAX).saturating_add(1);
+    // Some more than the workers may have, for versions that are being tried out.
+    let instances = workers
+        .saturating_mul(KINDS * VERSIONS_AT_WORK * INSTANCES_PER_WORKER_MAX)
+        .saturating_add(4);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
+        .total_core_instances(instances.saturating_mul(sizing.core_instances_max))
         .total_memories(instances)
-        .total_tables(instances.saturating_mul(TABLES_MAX))
+        .total_tables(instances.saturating_mul(sizing.tables_max))
         .total_stacks(instances)
-        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_core_instances_per_component(sizing.core_instances_max)
         .max_memories_per_component(1)
-        .max_tables_per_component(TABLES_MAX)
-        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_tables_per_component(sizing.tables_max)
+        .table_elements(sizing.table_elements_max)
         .max_memory_size(sizing.memory_max)
         .max_unused_warm_slots(instances.min(WARM_SLOTS_MAX));
     pool

@@ -78,7 +78,7 @@ pub enum Health {
 }
 
 /// A routing policy's answer, as handed over: nothing in it was checked yet.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// None: the policy declined.
     pub choice: Option<Choice>,
@@ -94,7 +94,7 @@ pub struct Answer {
     pub route_name: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
     /// To the service of this name.
     Forward(String),

@@ -15,20 +15,23 @@ use wasmtime::component::{ComponentType, Lift, ResourceTable, TypedFunc};
 use wasmtime::{Store, StoreContextMut, StoreLimitsBuilder, UpdateDeadline};
 
 use super::bindings::{Host, Phase, Slices, TooMuch};
-use super::engine::{CORE_INSTANCES_MAX, Engine, TABLE_ELEMENTS_MAX, TABLES_MAX, TICK, Ticker};
-use super::facts::{
-    Answer, Circuit, FailedAttempt, Health, RequestFacts, RetryAnswer, ServiceState, StateOf,
-};
-use super::versions::{ConfigError, LoadError, Version};
+use super::engine::{Engine, TICK, Ticker};
+use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
+use super::stats::Tally;
+use super::versions::{ConfigError, LoadError, Step, Version};
 use super::wasi::{self, CallSeed, OutputLimit};
 use super::{Fault, Kind};
+use crate::config::{Instances, PolicyLimits};
 
 /// Instances of one version that a worker has at the most. A decision holds one only while it
 /// runs, so that more than one is needed just when decisions overrun their first tick.
 pub(super) const INSTANCES_PER_WORKER_MAX: u32 = 16;
 
 /// Instances that a worker keeps ready beside those at work.
-const SPARE: u32 = 2;
+const SPARE: usize = 2;
+
+/// The same where each decision takes a new one.
+const SPARE_FRESH: usize = 8;
 
 /// Decisions of one version that may overrun at once on a worker; a further one ends at its first
 /// tick. The rest of the instances is for those that do not.
@@ -40,15 +43,9 @@ const CALLS_MAX: u32 = 1 << 20;
 /// Host handles (streams and the like) that an instance may hold.
 const HANDLES_MAX: usize = 64;
 
-/// What `configure` may take, in ticks of its own running time.
-const CONFIGURE_TICKS_MAX: u32 = 1000;
-
-/// A decision's cap by the wall clock. Reaching it may be the machine's fault: it is a reason of its
-/// own in the metrics.
-const WALL_MAX: Duration = Duration::from_millis(100);
-
-/// What `configure` may take by the wall clock.
-const CONFIGURE_WALL_MAX: Duration = Duration::from_secs(30);
+/// What `configure` may take by the wall clock, for each tick of its own that it may run: it gets one
+/// tick in two, beside others.
+const CONFIGURE_WALL_FACTOR: u32 = 6;
 
 type Configure = TypedFunc<(), (Result<(), Vec<WireConfigError>>,)>;
 type Decide = TypedFunc<(), (Result<(), String>,)>;
@@ -61,7 +58,7 @@ struct WireConfigError {
     suggestion: Option<String>,
 }
 
-struct Instance {
+pub(super) struct Instance {
     store: Store<Host>,
     decide: Decide,
     calls: u32,
@@ -83,6 +80,9 @@ pub struct Warm {
     /// Decisions of this version that overran their tick and are not over.
     overruns: Arc<Semaphore>,
     output: Arc<Mutex<OutputLimit>>,
+    tally: Arc<Tally>,
+    /// How many are kept ready.
+    spare: Cell<usize>,
 }
 
 impl std::fmt::Debug for Warm {
@@ -101,7 +101,7 @@ impl Warm {
         state_of: StateOf,
     ) -> Result<Rc<Warm>, LoadError> {
         let warm = Rc::new(Warm::empty(engine, version, runaway, state_of));
-        for _ in 0..SPARE {
+        for _ in 0..warm.spare.get() {
             let instance = warm.build().await?;
             warm.alive.set(warm.alive.get() + 1);
             warm.idle.borrow_mut().push(instance);
@@ -109,13 +109,23 @@ impl Warm {
         Ok(warm)
     }
 
-    fn empty(
+    pub(super) fn empty(
         engine: &Engine,
         version: Arc<Version>,
         runaway: Arc<Semaphore>,
         state_of: StateOf,
     ) -> Warm {
+        let spare = match version.instances {
+            Instances::Warm => SPARE,
+            Instances::Fresh => SPARE_FRESH,
+        };
+        let output = OutputLimit::new(
+            version.limits.log_lines_per_s,
+            engine.output_dropped(version.kind).clone(),
+        );
         Warm {
+            tally: version.stats().tally(),
+            spare: Cell::new(spare),
             version,
             engine: engine.clone(),
             state_of,
@@ -125,12 +135,34 @@ impl Warm {
             returned: Notify::new(),
             runaway,
             overruns: Arc::new(Semaphore::new(OVERRUNS_MAX)),
-            output: Arc::default(),
+            output: Arc::new(Mutex::new(output)),
         }
     }
 
     pub fn version(&self) -> &Arc<Version> {
         &self.version
+    }
+
+    /// Only requests that began before still need it: one instance will do for them.
+    pub(crate) fn retire(&self) {
+        self.spare.set(1);
+        let mut idle = self.idle.borrow_mut();
+        let gone = idle.len().saturating_sub(1);
+        idle.truncate(1);
+        self.alive.set(self.alive.get() - gone as u32);
+    }
+
+    /// Notes a decision that has been made, or not. True where the version has now made too many
+    /// faults.
+    pub(crate) fn decided(&self, took: Duration, fault: Option<&Fault>) -> bool {
+        self.tally.decided(took, fault);
+        let limits = &self.version.limits;
+        match (fault, limits.fault_threshold) {
+            (Some(fault), Some(threshold)) if fault.is_its_own() => {
+                self.version.stats().faulted(fault, threshold, limits.fault_window)
+            }
+            _ => false,
+        }
     }
 
     /// Asks a routing policy. The request comes back with the answer, which nobody has checked yet.
@@ -145,16 +177,18 @@ impl Warm {
         }
     }
 
-    /// Asks a retry policy about a failed attempt.
+    /// Asks a retry policy about a failed attempt. What it was asked comes back with its answer.
     pub async fn judge(
         self: &Rc<Self>,
         request: Box<RequestFacts>,
         failed: Box<FailedAttempt>,
-    ) -> (Box<RequestFacts>, Result<RetryAnswer, Fault>) {
+    ) -> (Box<RequestFacts>, Box<FailedAttempt>, Result<RetryAnswer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Retry);
         let number = u64::from(failed.number);
         match self.call(Phase::Judge(request, failed, RetryAnswer::default()), number).await {
-            (Phase::Judge(request, _, verdict), outcome) => (request, outcome.map(|()| verdict)),
+            (Phase::Judge(request, failed, verdict), outcome) => {
+                (request, failed, outcome.map(|()| verdict))
+            }
             _ => unreachable!("a call gives back the phase that it was given"),
         }
     }
@@ -166,25 +200,20 @@ impl Warm {
             Err(fault) => return (phase, Err(fault)),
         };
         let instance = place.instance.as_mut().expect("taken with an instance");
-        instance.begin(phase, attempt, &self.version.limits);
-        self.engine.ticker.want();
-        let returned = instance.decide.call_async(&mut instance.store, ()).await;
-        let phase = instance.end();
-        match returned {
-            Ok((decided,)) => {
-                place.put_back();
-                (phase, decided.map_err(|reason| Fault::CannotDecide(excerpt(&reason))))
-            }
-            Err(error) => (phase, Err(fault_of(&error))),
+        let (phase, returned) = instance.decide(self, phase, attempt).await;
+        if returned.is_reusable() {
+            place.put_back();
         }
+        (phase, returned.0)
     }
 
-    /// An idle instance, or the next that becomes idle within [`WALL_MAX`].
+    /// An idle instance, or the next that becomes idle within `wall_timeout`.
     async fn take(self: &Rc<Self>) -> Result<Place<'_>, Fault> {
         if let Some(instance) = self.pop() {
             return Ok(Place { warm: self, instance: Some(instance) });
         }
-        let deadline = tokio::time::Instant::now() + WALL_MAX;
+        let patience = self.version.limits.wall_timeout;
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let returned = self.returned.notified();
             if let Some(instance) = self.pop() {
@@ -193,7 +222,8 @@ impl Warm {
             if tokio::time::timeout_at(deadline, returned).await.is_err() {
                 let alive = self.alive.get();
                 return Err(Fault::NoInstance(format!(
-                    "all {alive} instances of this worker were busy for {WALL_MAX:?}"
+                    "all {alive} instances of this worker were busy for {patience:?} (its limit is \
+                     `wall_timeout`)"
                 )));
             }
         }
@@ -201,13 +231,15 @@ impl Warm {
 
     fn pop(self: &Rc<Self>) -> Option<Instance> {
         let instance = self.idle.borrow_mut().pop();
-        if self.idle.borrow().is_empty() {
+        // A new one for each decision is missing as soon as one is taken.
+        let fresh = self.version.instances == Instances::Fresh;
+        if fresh || self.idle.borrow().is_empty() {
             self.refill();
         }
         instance
     }
 
-    /// Builds instances in a task of its own until [`SPARE`] are idle or no more may exist.
+    /// Builds instances in a task of its own until enough are idle or no more may exist.
     fn refill(self: &Rc<Self>) {
         if self.refilling.replace(true) {
             return;
@@ -215,7 +247,7 @@ impl Warm {
         let warm = self.clone();
         tokio::task::spawn_local(async move {
             while warm.alive.get() < INSTANCES_PER_WORKER_MAX
-                && warm.idle.borrow().len() < SPARE as usize
+                && warm.idle.borrow().len() < warm.spare.get()
             {
                 warm.alive.set(warm.alive.get() + 1);
                 match warm.build().await {
@@ -238,8 +270,9 @@ impl Warm {
         });
     }
 
-    async fn build(&self) -> Result<Instance, LoadError> {
+    pub(super) async fn build(&self) -> Result<Instance, LoadError> {
         let version = &*self.version;
+        let limits = &version.limits;
         let seed = Arc::new(CallSeed::default());
         let host = Host {
             wasi: wasi::context(version.kind.name(), &seed, version.seed, &self.output),
@@ -249,11 +282,11 @@ impl Warm {
                 table
             },
             limits: StoreLimitsBuilder::new()
-                .memory_size(version.limits.memory_max)
+                .memory_size(limits.memory_max)
                 .memories(1)
-                .instances(CORE_INSTANCES_MAX as usize)
-                .tables(TABLES_MAX as usize)
-                .table_elements(TABLE_ELEMENTS_MAX)
+                .instances(limits.core_instances_max as usize)
+                .tables(limits.tables_max as usize)
+                .table_elements(limits.table_elements_max)
                 .trap_on_grow_failure(true)
                 .build(),
             setup: version.setup.clone(),
@@ -261,14 +294,15 @@ impl Warm {
             phase: Phase::Configure,
             slices: Slices {
                 used: 0,
-                max: CONFIGURE_TICKS_MAX,
-                wall_end: Some(Instant::now() + CONFIGURE_WALL_MAX),
+                max: ticks(limits.configure_timeout),
+                wall_end: Some(Instant::now() + CONFIGURE_WALL_FACTOR * limits.configure_timeout),
+                wall_max: CONFIGURE_WALL_FACTOR * limits.configure_timeout,
                 turn: Arc::default(),
                 overrun: None,
             },
             header_edits: 0,
             handed_over: 0,
-            result_max: version.limits.result_max,
+            result_max: limits.result_max,
             random: 0,
             call_seed: seed,
         };
@@ -276,7 +310,7 @@ impl Warm {
         store.limiter(|host| &mut host.limits);
         // One allowance for a single call of a host function; their sum is counted in `Host`. The
         // margin lets the host's own count come first, since its message names the limit.
-        store.set_hostcall_fuel(version.limits.result_max.saturating_mul(2).max(64 << 10));
+        store.set_hostcall_fuel(limits.result_max.saturating_mul(2).max(64 << 10));
         store.set_max_component_handles(HANDLES_MAX);
         let (runaway, overruns) = (self.runaway.clone(), self.overruns.clone());
         let ticker = self.engine.ticker.clone();
@@ -285,7 +319,15 @@ impl Warm {
         self.engine.ticker.want();
 
         let configured = |error: wasmtime::Error| LoadError::Configure(fault_of(&error));
-        let instance = version.pre.instantiate_async(&mut store).await.map_err(configured)?;
+        let instantiated = |error: wasmtime::Error| {
+            let text = format!("{error:#}");
+            let key = "core_instances_max";
+            match text.contains("instance count too high") {
+                true => LoadError::Limit { step: Step::Instantiate, key, text },
+                false => LoadError::Instantiate(fault_of(&error)),
+            }
+        };
+        let instance = version.pre.instantiate_async(&mut store).await.map_err(instantiated)?;
         let wrong = |error: wasmtime::Error| {
             LoadError::Contract(format!("an exported function has another type: {error}"))
         };
@@ -311,16 +353,39 @@ impl Warm {
     }
 }
 
-/// Makes one instance, to see whether the version takes its configuration.
-pub async fn try_configure(engine: &Engine, version: Arc<Version>) -> Result<(), LoadError> {
-    // There is no request to ask about a service for.
-    let nothing = |_| ServiceState { circuit: Circuit::Closed, health: Health::Unknown };
-    let warm = Warm::empty(engine, version, Arc::new(Semaphore::new(1)), Arc::new(nothing));
-    warm.build().await.map(drop)
+/// What a call came to, and whether its instance is as good as before.
+pub(super) struct Returned(pub(super) Result<(), Fault>, bool);
+
+impl Returned {
+    pub(super) fn is_reusable(&self) -> bool {
+        self.1
+    }
 }
 
 impl Instance {
-    fn begin(&mut self, phase: Phase, attempt: u64, limits: &crate::config::PolicyLimits) {
+    /// One call: `phase` goes into the store and comes back out of it, whatever happened.
+    pub(super) async fn decide(
+        &mut self,
+        warm: &Warm,
+        phase: Phase,
+        attempt: u64,
+    ) -> (Phase, Returned) {
+        self.begin(phase, attempt, &warm.version.limits);
+        warm.engine.ticker.want();
+        let returned = self.decide.call_async(&mut self.store, ()).await;
+        let phase = self.end();
+        let returned = match returned {
+            Ok((decided,)) => {
+                Returned(decided.map_err(|reason| Fault::CannotDecide(excerpt(&reason))), true)
+            }
+            // Where a result cannot be read, the instance would be usable, but what it holds for the
+            // host has not been given back.
+            Err(error) => Returned(Err(fault_of(&error)), false),
+        };
+        (phase, returned)
+    }
+
+    fn begin(&mut self, phase: Phase, attempt: u64, limits: &PolicyLimits) {
         self.calls += 1;
         let host = self.store.data_mut();
         let (Phase::Route(request, _) | Phase::Judge(request, ..)) = &phase else {
@@ -335,8 +400,9 @@ impl Instance {
         host.handed_over = 0;
         host.header_edits = 0;
         host.slices.used = 0;
-        host.slices.max = limits.decision_timeout.as_millis().try_into().unwrap_or(u32::MAX);
+        host.slices.max = ticks(limits.decision_timeout);
         host.slices.wall_end = None;
+        host.slices.wall_max = limits.wall_timeout;
         // Before every call: with a stale deadline the guest would yield at once. Two, because the next
         // tick may come at any moment, and must not interrupt a decision that has only begun.
         self.store.set_epoch_deadline(2);
@@ -351,6 +417,11 @@ impl Instance {
         }
         std::mem::replace(&mut host.phase, Phase::Idle)
     }
+}
+
+/// A time in ticks of [`TICK`].
+fn ticks(time: Duration) -> u32 {
+    time.as_millis().try_into().unwrap_or(u32::MAX)
 }
 
 /// Runs whenever a guest meets the end of its tick: another turn, or the end of the call.
@@ -368,7 +439,9 @@ fn overrun(
     slices.used += 1;
     *slices.turn.lock().expect("nobody panics while holding it") = None;
     if slices.used >= slices.max {
-        return Err(TimedOut::Own(format!("ran for {} ms", slices.max)).into());
+        let key = if decides { "decision_timeout" } else { "configure_timeout" };
+        let text = format!("ran for {} ms (its limit is `{key}`)", slices.max);
+        return Err(TimedOut::Own(text).into());
     }
     if decides && slices.overrun.is_none() {
         let Ok(place) = overruns.clone().try_acquire_owned() else {
@@ -378,8 +451,11 @@ fn overrun(
         slices.overrun = Some(place);
     }
     let now = Instant::now();
-    if now >= *slices.wall_end.get_or_insert(now + WALL_MAX) {
-        let text = format!("took {WALL_MAX:?} by the wall clock, {} ms of it its own", slices.used);
+    if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
+        let text = format!(
+            "took {:?} by the wall clock, {} ms of it its own (its limit is `wall_timeout`)",
+            slices.wall_max, slices.used
+        );
         return Err(TimedOut::Wall(text).into());
     }
     let (runaway, turn) = (runaway.clone(), slices.turn.clone());
@@ -417,6 +493,12 @@ fn fault_of(error: &wasmtime::Error) -> Fault {
     if text.contains("growing memory") {
         return Fault::Memory(format!("{} (its limit is `memory_max`)", excerpt(&text)));
     }
+    if text.contains("growing table") {
+        return Fault::Table(format!("{} (its limit is `table_elements_max`)", excerpt(&text)));
+    }
+    if text.contains("call stack exhausted") {
+        return Fault::Stack(format!("{} (its limit is `stack_max`)", excerpt(&text)));
+    }
     if text.contains("fuel allocated for hostcalls") {
         return Fault::Result(format!("{} (its limit is `result_max`)", excerpt(&text)));
     }
@@ -441,7 +523,11 @@ struct Place<'a> {
 impl Place<'_> {
     fn put_back(mut self) {
         let instance = self.instance.take().expect("put back once");
-        if instance.calls >= CALLS_MAX {
+        let used_up = match self.warm.version.instances {
+            Instances::Warm => CALLS_MAX,
+            Instances::Fresh => 1,
+        };
+        if instance.calls >= used_up {
             self.instance = Some(instance);
             return;
         }

@@ -2,23 +2,89 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 use super::bindings::{Host, Setup};
-use super::engine::{Engine, TABLE_ELEMENTS_MAX};
-use super::{Fault, Kind};
-use crate::config::{self, PolicyLimits};
+use super::contract::{Interfaces, OFFERED, PACKAGE, check_space, export};
+use super::engine::Engine;
+use super::stats::Stats;
+use super::{Fault, Kind, cache};
+use crate::config::{self, Instances, PolicyLimits};
 
-/// The package that a policy is made against.
-const PACKAGE: &str = "orchestrator:policy/";
+/// A component and its configuration: all that a version is made of.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub component: Bytes,
+    /// JSON, as the policy gets it.
+    pub config: Arc<str>,
+}
 
-/// The version of it that this gateway offers.
-const OFFERED: &str = "0.1.0";
+/// The SHA-256 of component and configuration, each and together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digests {
+    pub component: [u8; 32],
+    pub config: [u8; 32],
+    /// Of the other two.
+    pub version: [u8; 32],
+}
+
+impl Source {
+    /// What the configuration names.
+    ///
+    /// Errors where the file cannot be read, or is larger than `component_max`.
+    pub fn named(policy: &config::Policy) -> Result<Source, LoadError> {
+        let component = match &policy.component {
+            config::Component::BuiltinRouting => {
+                Bytes::from_static(include_bytes!("../../../plugins/dist/routing.wasm"))
+            }
+            config::Component::BuiltinRetry => {
+                Bytes::from_static(include_bytes!("../../../plugins/dist/retry.wasm"))
+            }
+            config::Component::File(path) => {
+                let failed = |error| LoadError::Read { path: path.display().to_string(), error };
+                // Before a single byte: a file may be larger than memory.
+                let size = std::fs::metadata(path).map_err(failed)?.len();
+                check_size(size, &policy.limits)?;
+                std::fs::read(path).map_err(failed)?.into()
+            }
+        };
+        Ok(Source { component, config: policy.config.to_string().into() })
+    }
+
+    pub fn digests(&self) -> Digests {
+        let component: [u8; 32] = Sha256::digest(&self.component).into();
+        let config: [u8; 32] = Sha256::digest(&*self.config).into();
+        let version = Sha256::new().chain_update(component).chain_update(config).finalize().into();
+        Digests { component, config, version }
+    }
+
+    /// Of both together, in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        hex(&self.digests().version)
+    }
+}
+
+/// Refuses a component of more than `component_max`.
+pub(super) fn check_size(bytes: u64, limits: &PolicyLimits) -> Result<(), LoadError> {
+    let max = limits.component_max as u64;
+    if bytes > max {
+        return Err(LoadError::Limit {
+            step: Step::Receive,
+            key: "component_max",
+            text: format!(
+                "the component has {}, and `component_max` is {}: make it smaller, or raise \
+                 `component_max`",
+                bytesize::ByteSize(bytes),
+                bytesize::ByteSize(max)
+            ),
+        });
+    }
+    Ok(())
+}
 
 /// A component together with its configuration: what decides, named by the SHA-256 of both.
-#[derive(Clone)]
 pub struct Version {
     pub(super) kind: Kind,
     pub(super) name: Arc<str>,
@@ -29,7 +95,9 @@ pub struct Version {
     pub(super) decide: ComponentExportIndex,
     pub(super) setup: Arc<Setup>,
     pub(super) limits: PolicyLimits,
+    pub(super) instances: Instances,
     wants_services: bool,
+    stats: Stats,
 }
 
 impl std::fmt::Debug for Version {
@@ -55,30 +123,127 @@ pub enum LoadError {
     #[error("{0}")]
     NotAComponent(String),
     #[error("{0}")]
-    Contract(String),
+    Compile(String),
     #[error("{0}")]
-    Limits(String),
-    #[error("its configuration is refused by the policy")]
+    Contract(String),
+    /// It needs more than the limit of this key allows.
+    #[error("{text}")]
+    Limit { step: Step, key: &'static str, text: String },
+    #[error("it could not be instantiated: {0}")]
+    Instantiate(Fault),
+    #[error("its configuration is refused by the policy{}", told(.0))]
     Config(Vec<ConfigError>),
     #[error("`configure` failed: {0}")]
     Configure(Fault),
+    /// A case that makes no sense, by its place.
+    #[error("case {}: {message}", case + 1)]
+    Case { case: usize, message: String },
+    #[error("{0}")]
+    SelfTest(String),
+    #[error("{0}")]
+    Impure(String),
+    /// A worker could not set it up.
+    #[error("{0}")]
+    Worker(String),
+}
+
+/// The step of a version's life at which it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Receive,
+    Compile,
+    Contract,
+    Instantiate,
+    Configure,
+    SelfTest,
+    Purity,
+    Activate,
+    /// While it was serving.
+    Decisions,
+}
+
+impl Step {
+    pub const ALL: &'static [Step] = &[
+        Step::Receive,
+        Step::Compile,
+        Step::Contract,
+        Step::Instantiate,
+        Step::Configure,
+        Step::SelfTest,
+        Step::Purity,
+        Step::Activate,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Step::Receive => "receive",
+            Step::Compile => "compile",
+            Step::Contract => "contract",
+            Step::Instantiate => "instantiate",
+            Step::Configure => "configure",
+            Step::SelfTest => "self-test",
+            Step::Purity => "purity",
+            Step::Activate => "activate",
+            Step::Decisions => "decisions",
+        }
+    }
+}
+
+impl LoadError {
+    pub fn step(&self) -> Step {
+        match self {
+            LoadError::Read { .. } | LoadError::NotAComponent(_) => Step::Receive,
+            LoadError::Compile(_) => Step::Compile,
+            LoadError::Contract(_) => Step::Contract,
+            LoadError::Limit { step, .. } => *step,
+            LoadError::Instantiate(_) => Step::Instantiate,
+            LoadError::Config(_) | LoadError::Configure(_) => Step::Configure,
+            LoadError::Case { .. } | LoadError::SelfTest(_) => Step::SelfTest,
+            LoadError::Impure(_) => Step::Purity,
+            LoadError::Worker(_) => Step::Activate,
+        }
+    }
+
+    /// The key of the limit that it was too much for.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            LoadError::Limit { key, .. } => Some(key),
+            LoadError::Configure(fault) | LoadError::Instantiate(fault) => match fault {
+                Fault::Timeout(_) | Fault::WallClock(_) => Some("configure_timeout"),
+                Fault::Memory(_) => Some("memory_max"),
+                Fault::Table(_) => Some("table_elements_max"),
+                Fault::Stack(_) => Some("stack_max"),
+                Fault::Result(_) => Some("result_max"),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// The first of them, for those who see no lines of a file.
+fn told(errors: &[ConfigError]) -> String {
+    let Some(first) = errors.first() else { return String::new() };
+    let more = match errors.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    let suggestion = first.suggestion.as_ref().map_or(String::new(), |it| format!("; {it}"));
+    format!(": at `{}`: {}{suggestion}{more}", first.pointer, first.message)
 }
 
 impl Version {
-    /// Reads, compiles and checks a policy. Its `configure` has not run yet: making the first
-    /// instance does that.
-    pub fn load(
+    /// Compiles and checks a policy. Its `configure` has not run yet: making the first instance does
+    /// that. Limits and the way of instances are those of `policy`.
+    pub async fn load(
         engine: &Engine,
         kind: Kind,
+        source: &Source,
         policy: &config::Policy,
         services: &[String],
     ) -> Result<Version, LoadError> {
-        let bytes = read(&policy.component)?;
-        let config = policy.config.to_string();
-        let hash = Sha256::new().chain_update(&*bytes).chain_update(&config).finalize();
-        let name: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-
-        let component = compile(engine, &bytes)?;
+        let component = compile(engine, &source.component, &policy.limits).await?;
         let interfaces = Interfaces::of(engine, &component);
         interfaces.check_contract(kind, &engine.linker)?;
         check_space(&component, &policy.limits)?;
@@ -95,16 +260,19 @@ impl Version {
             Kind::Routing => export(&component, "routing", "route")?,
             Kind::Retry => export(&component, "retry", "judge")?,
         };
+        let hash = source.digests().version;
         Ok(Version {
             kind,
-            name: name.into(),
+            name: short_name(&hash).into(),
             seed: u128::from_le_bytes(hash[..16].try_into().expect("a SHA-256 has 32 bytes")),
             pre,
             configure,
             decide,
-            setup: Arc::new(Setup { config, services: services.to_vec() }),
+            setup: Arc::new(Setup { config: source.config.clone(), services: services.to_vec() }),
             limits: policy.limits.clone(),
+            instances: policy.instances,
             wants_services: interfaces.imports_service_states(),
+            stats: Stats::default(),
         })
     }
 
@@ -117,39 +285,56 @@ impl Version {
         &self.name
     }
 
+    /// Its configuration, as JSON.
+    pub(crate) fn config(&self) -> &Arc<str> {
+        &self.setup.config
+    }
+
     /// Whether it may ask for the state of services: what a judge may ask is noted on arrival.
     pub fn wants_services(&self) -> bool {
         self.wants_services
     }
-}
 
-fn read(component: &config::Component) -> Result<std::borrow::Cow<'static, [u8]>, LoadError> {
-    match component {
-        config::Component::BuiltinRouting => {
-            Ok(include_bytes!("../../../plugins/dist/routing.wasm").as_slice().into())
-        }
-        config::Component::BuiltinRetry => {
-            Ok(include_bytes!("../../../plugins/dist/retry.wasm").as_slice().into())
-        }
-        config::Component::File(path) => std::fs::read(path)
-            .map(Into::into)
-            .map_err(|error| LoadError::Read { path: path.display().to_string(), error }),
+    /// What it has decided, and how.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(crate) fn limits(&self) -> &PolicyLimits {
+        &self.limits
     }
 }
 
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
+/// What a version is called where people read it.
+pub fn short_name(hash: &[u8; 32]) -> String {
+    hex(&hash[..6])
+}
+
+/// In hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all");
+        text
+    })
+}
+
+async fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+    limits: &PolicyLimits,
+) -> Result<Component, LoadError> {
     const WASM: &[u8] = b"\0asm";
     const CORE_MODULE: &[u8] = &[1, 0, 0, 0];
-    let refuse = |text: String| Err(LoadError::NotAComponent(text));
+    let refuse = |text: &str| Err(LoadError::NotAComponent(text.into()));
+    check_size(bytes.len() as u64, limits)?;
     match bytes.strip_prefix(WASM) {
         None => {
-            return refuse(
-                "this is not a WebAssembly file: it does not begin with `\\0asm`".into(),
-            );
+            return refuse("this is not a WebAssembly file: it does not begin with `\\0asm`");
         }
         Some(rest) if rest.starts_with(CORE_MODULE) => {
             return refuse(
-                "this is a core module, not a component: compile it for `wasm32-wasip2`".into(),
+                "this is a core module, not a component: compile it for `wasm32-wasip2`",
             );
         }
         Some(_) => {}
@@ -158,153 +343,30 @@ fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, LoadError> {
     if let Some(compiled) = cache.and_then(|cache| cache.get(&engine.wasmtime, bytes)) {
         return Ok(compiled);
     }
-    let compiled = Component::from_binary(&engine.wasmtime, bytes).or_else(|error| {
-        refuse(format!("this is not a valid component: {}", error.root_cause()))
-    })?;
+    let code = engine.compiler.compile(bytes, limits).await?;
+    let compiled = cache::component_of(&engine.wasmtime, &code).map_err(|error| no_room(&error))?;
     if let Some(cache) = cache
-        && let Err(error) = cache.put(&engine.wasmtime, bytes, &compiled)
+        && let Err(error) = cache.put(&engine.wasmtime, bytes, &code)
     {
-        tracing::warn!(%error, "cannot keep a compiled policy in `server.cache_dir`");
+        tracing::warn!(%error, "cannot keep a compiled policy: see `server.cache_dir`");
     }
     Ok(compiled)
 }
 
-/// What a component imports and exports, by interface.
-struct Interfaces {
-    imports: Vec<(String, Vec<String>)>,
-    exports: Vec<String>,
-}
-
-impl Interfaces {
-    fn of(engine: &Engine, component: &Component) -> Interfaces {
-        let component_type = component.component_type();
-        let functions = |item: &ComponentItem| match item {
-            ComponentItem::ComponentInstance(instance) => {
-                instance.exports(&engine.wasmtime).map(|(name, _)| name.to_owned()).collect()
-            }
-            _ => Vec::new(),
-        };
-        Interfaces {
-            imports: component_type
-                .imports(&engine.wasmtime)
-                .map(|(name, import)| (name.to_owned(), functions(&import.ty)))
-                .collect(),
-            exports: component_type
-                .exports(&engine.wasmtime)
-                .map(|(name, _)| name.to_owned())
-                .collect(),
-        }
-    }
-
-    fn imports_service_states(&self) -> bool {
-        self.imports.iter().any(|(name, functions)| {
-            name.starts_with("orchestrator:policy/exchange@")
-                && functions.iter().any(|function| function == "service")
-        })
-    }
-
-    fn check_contract(
-        &self,
-        kind: Kind,
-        linker: &wasmtime::component::Linker<Host>,
-    ) -> Result<(), LoadError> {
-        let refuse = |text: String| Err(LoadError::Contract(text));
-        let wanted = self.exports.iter().chain(self.imports.iter().map(|(name, _)| name));
-        for name in wanted.filter(|name| name.starts_with(PACKAGE)) {
-            if !compatible(name) {
-                return refuse(format!(
-                    "the {} policy wants `{name}`; this gateway offers {OFFERED}: rebuild it with \
-                     SDK 0.1",
-                    kind.name()
-                ));
-            }
-        }
-        for (name, _) in self.imports.iter().filter(|(name, _)| !name.starts_with(PACKAGE)) {
-            if linker.clone().instance(name).is_err() || !is_offered_wasi(name) {
-                return refuse(format!(
-                    "the {} policy wants `{name}`; this gateway offers `{PACKAGE}*@{OFFERED}` and \
-                     an empty WASI 0.2: build it without that import",
-                    kind.name()
-                ));
-            }
-        }
-        if self.exports_interface(kind.name()) && self.exports_interface("lifecycle") {
-            return Ok(());
-        }
-        let other = match kind {
-            Kind::Routing => Kind::Retry,
-            Kind::Retry => Kind::Routing,
-        };
-        if self.exports_interface(other.name()) {
-            return refuse(format!(
-                "this is a {} policy, and it is configured under [policy.{}]: move it to \
-                 [policy.{}]",
-                other.name(),
-                kind.name(),
-                other.name()
-            ));
-        }
-        refuse(format!(
-            "this component is no policy: it does not export `{PACKAGE}{}@{OFFERED}`; build it \
-             against the world `{}-policy` (the SDK does)",
-            kind.name(),
-            kind.name()
-        ))
-    }
-
-    fn exports_interface(&self, interface: &str) -> bool {
-        self.exports.iter().any(|name| {
-            name.strip_prefix(PACKAGE)
-                .and_then(|rest| rest.split_once('@'))
-                .is_some_and(|(found, _)| found == interface)
-        })
-    }
-}
-
-/// Semantic versioning below 1.0: the same minor version.
-fn compatible(interface: &str) -> bool {
-    let minor = OFFERED.rsplit_once('.').expect("a version has dots").0;
-    let version = interface.rsplit_once('@').map_or("", |(_, version)| version);
-    version.rsplit_once('.').is_some_and(|(wanted, _)| wanted == minor)
-}
-
-fn is_offered_wasi(name: &str) -> bool {
-    ["cli", "clocks", "filesystem", "io", "random", "sockets"]
-        .iter()
-        .any(|package| name.starts_with(&format!("wasi:{package}/")))
-        && name.rsplit_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
-}
-
-fn check_space(component: &Component, limits: &PolicyLimits) -> Result<(), LoadError> {
-    let refuse = |text: String| Err(LoadError::Limits(text));
-    let Some(required) = component.resources_required() else {
-        return refuse("the component imports modules, so that its memory cannot be known".into());
+/// What was compiled does not fit into the pool, whose slots the limits have sized.
+fn no_room(error: &wasmtime::Error) -> LoadError {
+    let text = format!("{error:#}");
+    // wasmtime has no types for this.
+    let key = match &*text {
+        text if text.contains("core module instances") => "core_instances_max",
+        text if text.contains("tables") => "tables_max",
+        text if text.contains("table index") => "table_elements_max",
+        text if text.contains("memory index") => "memory_max",
+        _ => return LoadError::Compile(format!("what came of it does not run: {text}")),
     };
-    let memory = required.max_initial_memory_size.unwrap_or(0);
-    if memory > limits.memory_max as u64 {
-        return refuse(format!(
-            "it begins with {} of memory, and `memory_max` is {}: raise `memory_max` for this \
-             policy",
-            bytesize::ByteSize(memory),
-            bytesize::ByteSize(limits.memory_max as u64)
-        ));
+    LoadError::Limit {
+        step: Step::Contract,
+        key,
+        text: format!("{text}: simplify it, or raise `{key}` for this policy"),
     }
-    if required.num_memories > 1 {
-        return refuse(format!("it has {} memories; one is allowed", required.num_memories));
-    }
-    if required.max_initial_table_size.unwrap_or(0) > TABLE_ELEMENTS_MAX as u64 {
-        return refuse(format!("it has a table of more than {TABLE_ELEMENTS_MAX} elements"));
-    }
-    Ok(())
-}
-
-fn export(
-    component: &Component,
-    interface: &str,
-    function: &str,
-) -> Result<ComponentExportIndex, LoadError> {
-    let instance = component.get_export_index(None, format!("{PACKAGE}{interface}@{OFFERED}"));
-    instance.and_then(|instance| component.get_export_index(Some(&instance), function)).ok_or_else(
-        || LoadError::Contract(format!("it does not export `{PACKAGE}{interface}#{function}`")),
-    )
 }

@@ -21,9 +21,6 @@ use super::bindings::Host;
 /// The most random bytes that one call may ask for: the host cannot be interrupted meanwhile.
 const RANDOM_BYTES_MAX: u64 = 4 << 10;
 
-/// Lines that the instances of one version may print in a second on a worker; the rest is counted.
-const LINES_PER_S_MAX: u32 = 10;
-
 /// The longest line that is kept.
 const LINE_BYTES_MAX: usize = 1 << 10;
 
@@ -143,29 +140,33 @@ impl HostMonotonicClock for Recorded {
 /// panics prints and costs its instance.
 #[derive(Debug)]
 pub(super) struct OutputLimit {
+    lines_per_s_max: u32,
     second: Instant,
     printed: u32,
     dropped: u32,
-}
-
-impl Default for OutputLimit {
-    fn default() -> Self {
-        OutputLimit { second: Instant::now(), printed: 0, dropped: 0 }
-    }
+    /// Of all versions of the policy and all workers.
+    all_dropped: Arc<AtomicU64>,
 }
 
 impl OutputLimit {
+    pub(super) fn new(lines_per_s_max: u32, all_dropped: Arc<AtomicU64>) -> OutputLimit {
+        OutputLimit { lines_per_s_max, second: Instant::now(), printed: 0, dropped: 0, all_dropped }
+    }
+
     /// Whether one more line may be printed now.
     fn admits(&mut self, policy: &str) -> bool {
         if self.second.elapsed() >= Duration::from_secs(1) {
             if self.dropped > 0 {
                 tracing::warn!(policy, lines = self.dropped, "policy output dropped");
             }
-            *self = OutputLimit::default();
+            *self = OutputLimit::new(self.lines_per_s_max, self.all_dropped.clone());
         }
-        let admits = self.printed < LINES_PER_S_MAX;
+        let admits = self.printed < self.lines_per_s_max;
         self.printed += u32::from(admits);
-        self.dropped += u32::from(!admits);
+        if !admits {
+            self.dropped = self.dropped.saturating_add(1);
+            self.all_dropped.fetch_add(1, Ordering::Relaxed);
+        }
         admits
     }
 }

@@ -83,6 +83,8 @@ impl From<&Fault> for FaultReason {
             Fault::Timeout(_) => FaultReason::Timeout,
             Fault::WallClock(_) => FaultReason::WallClock,
             Fault::Memory(_) => FaultReason::Memory,
+            Fault::Table(_) => FaultReason::Table,
+            Fault::Stack(_) => FaultReason::Stack,
             Fault::Result(_) => FaultReason::Result,
             Fault::Invalid(_) => FaultReason::Invalid,
             Fault::CannotDecide(_) => FaultReason::CannotDecide,

@@ -104,8 +104,6 @@ const SIZE_BOUNDS: [u64; 8] =
 
 type Sizes = Histogram<{ SIZE_BOUNDS.len() + 1 }>;
 
-const KINDS: [Kind; 2] = [Kind::Routing, Kind::Retry];
-
 /// The counters of one worker, which alone writes them.
 //
 // Cache lines of its own: the next worker's counters change as often as these.
@@ -128,7 +126,7 @@ struct Totals {
     undecided_requests: Cells<{ STATUS_CLASSES.len() }>,
     requests_begun: Cells<{ Method::ALL.len() }>,
     requests_ended: Cells<{ Method::ALL.len() }>,
-    policies: [OfPolicy; KINDS.len()],
+    policies: [OfPolicy; Kind::ALL.len()],
     limits: Cells<{ Limit::WORDS.len() }>,
     connections_opened: Cell,
     connections_closed: Cell,
@@ -152,6 +150,7 @@ struct OfService {
 struct OfPolicy {
     decisions: Histogram<{ DECISION_BOUNDS.len() + 1 }>,
     faults: Cells<{ FaultReason::WORDS.len() }>,
+    fallbacks: Cell,
 }
 
 impl Counters {
@@ -228,14 +227,16 @@ impl Counters {
 
     /// A policy was asked and answered, or did not, after so long.
     pub fn decision(&self, kind: Kind, took: Duration, fault: Option<FaultReason>) {
-        let policy = &self.totals.policies[match kind {
-            Kind::Routing => 0,
-            Kind::Retry => 1,
-        }];
+        let policy = &self.totals.policies[kind as usize];
         policy.decisions.observe(&DECISION_BOUNDS, nanoseconds(took));
         if let Some(fault) = fault {
             policy.faults.add(fault as usize);
         }
+    }
+
+    /// A decision was made by the last good version, since the active one had failed.
+    pub fn fell_back(&self, kind: Kind) {
+        self.totals.policies[kind as usize].fallbacks.add(1);
     }
 
     /// A limit bit that is nobody's in particular.
@@ -310,6 +311,7 @@ impl Totals {
         for (sum, of) in self.policies.iter().zip(&worker.policies) {
             sum.decisions.absorb(&of.decisions);
             sum.faults.absorb(&of.faults);
+            sum.fallbacks.add(of.fallbacks.get());
         }
         self.limits.absorb(&worker.limits);
         // The end before the beginning, so that seldom more seem over than had begun.

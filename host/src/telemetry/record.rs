@@ -6,13 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{Uri, Version, request};
+use http::{Uri, request};
 use tokio::time::Instant;
 
 use crate::body::RequestBody;
 use crate::exchange::Exchange;
 use crate::forward::{self, Attempt};
 use crate::headers::Caller;
+use crate::policy::{Kind, Version};
 use crate::respond::Refusal;
 use crate::telemetry::access::{Line, Outcome, TRIED_MAX, Tried};
 use crate::telemetry::metrics::{AttemptResult, Attempted, Counters, Ended, Method, Served, Why};
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     connection: Rc<Connection>,
     services: LocalServices,
     versions: Rc<Versions>,
+    /// Whether routing, and retry, fell back to their last good versions.
+    fell_back: [bool; Kind::ALL.len()],
     arrived: SystemTime,
     started: Instant,
     request_id: http::HeaderValue,
@@ -50,7 +53,7 @@ pub(crate) struct Record {
     counted_method: Method,
     /// As it was sent: what the path rule made of it, and the policy, is the service's to log.
     uri: Uri,
-    version: Version,
+    version: http::Version,
     caller: Rc<Caller>,
     body: Rc<RequestBody>,
     /// 0 until the response was made; a client that left before got none.
@@ -67,9 +70,9 @@ pub(crate) struct Record {
     end: Option<End>,
 }
 
-/// The names of the policies' versions that a request began with. The names alone, for the versions
+/// The names of the policies' versions that decide about a request. The names alone, for the versions
 /// themselves are let go of when the response's head is out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Versions {
     pub(crate) routing: Arc<str>,
     pub(crate) retry: Arc<str>,
@@ -118,6 +121,7 @@ impl Record {
             connection: exchange.connection.clone(),
             services: exchange.snapshot.services.clone(),
             versions: exchange.snapshot.versions.clone(),
+            fell_back: [false; Kind::ALL.len()],
             arrived: SystemTime::now(),
             started,
             request_id: exchange.request_id.clone(),
@@ -201,6 +205,22 @@ impl Record {
                 took,
             });
         }
+    }
+
+    /// A version failed, and from now on this one decides in its place.
+    pub(crate) fn falls_back(&mut self, last_good: &Version) {
+        let kind = last_good.kind();
+        self.fell_back[kind as usize] = true;
+        let versions = Rc::make_mut(&mut self.versions);
+        match kind {
+            Kind::Routing => versions.routing = last_good.name().clone(),
+            Kind::Retry => versions.retry = last_good.name().clone(),
+        }
+        self.counters().fell_back(kind);
+    }
+
+    pub(crate) fn fell_back(&self, kind: Kind) -> bool {
+        self.fell_back[kind as usize]
     }
 
     /// The first end counts.
@@ -342,7 +362,7 @@ impl Drop for Record {
             method: self.method.as_str(),
             path: self.uri.path(),
             query: self.uri.query(),
-            protocol: if self.version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
+            protocol: if self.version == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
             status: status.unwrap_or(CLIENT_GONE),
             bytes_in: self.body.bytes(),
             bytes_out: self.bytes_out,

@@ -3,14 +3,14 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
-use orchestrator::config::Config;
+use orchestrator::config::{AdminListen, Config};
 use serde_json::Value;
 
 #[derive(Debug)]
 pub(super) struct Guide<'a> {
     pub(super) config: &'a Config,
     pub(super) listen: SocketAddr,
-    pub(super) admin: SocketAddr,
+    pub(super) admin: &'a AdminListen,
     /// What is not where the configuration says.
     pub(super) notes: &'a [String],
     pub(super) coloured: bool,

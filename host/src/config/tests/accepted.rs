@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::load::parse_bytes;
-use super::super::{AccessLog, Component, Config, Origin};
+use super::super::{
+    AccessLog, AdminListen, AdminToken, Component, Config, Instances, Origin, TokenSource,
+};
 use super::{VALID, accepted, assert_same, parse};
 use crate::policy::Kind;
 
@@ -133,6 +135,64 @@ fn a_policys_own_limits_go_before_those_for_all() {
     assert_eq!(config.retry.limits.memory_max, 1024 * 1024);
     assert_eq!(config.retry.limits.result_max, 1024);
     assert_eq!(config.retry.limits.decision_timeout, Duration::from_millis(10));
+}
+
+#[test]
+fn a_policy_may_be_denied_its_memory_and_be_left_alone_with_its_faults() {
+    let config = accepted(
+        "policy.retry.instances = 'fresh'\npolicy.retry.fault_threshold = 'off'\n\
+         policy_limits.fault_threshold = 7\npolicy_limits.compile_memory_max = '2GiB'",
+    );
+    assert_eq!(
+        (config.routing.instances, config.retry.instances),
+        (Instances::Warm, Instances::Fresh)
+    );
+    assert_eq!(
+        (config.routing.limits.fault_threshold, config.retry.limits.fault_threshold),
+        (Some(7), None)
+    );
+    assert_eq!(config.retry.limits.compile_memory_max, 2 << 30);
+}
+
+#[test]
+fn cases_become_json_in_the_order_of_the_file() {
+    let config = accepted(
+        "[[policy.retry.cases]]\nfailure = { outcome = 503, number = 1 }\ndecision = 'stop'\n\
+         [[policy.retry.cases]]\ndecision.again_after_ms = 1000\n",
+    );
+    assert_eq!(
+        config.retry.cases.to_string(),
+        r#"[{"failure":{"outcome":503,"number":1},"decision":"stop"},{"decision":{"again_after_ms":1000}}]"#
+    );
+    assert_eq!(config.routing.cases, json!([]));
+    // Cases are about the configuration that counts: they change nothing in it.
+    assert_eq!(config.retry.config, json!({"attempts": 3, "delay": "1s"}));
+}
+
+#[test]
+fn the_admin_listener_may_be_a_socket() {
+    let listen = |value: &str| accepted(&format!("admin.listen = {value:?}")).admin.listen;
+    assert_eq!(listen("127.0.0.1:9"), AdminListen::Tcp(([127, 0, 0, 1], 9).into()));
+    assert_eq!(listen("unix:/run/a.sock").to_string(), "unix:/run/a.sock");
+    let here = std::env::current_dir().unwrap();
+    assert_eq!(listen("unix:./a.sock"), AdminListen::Unix(here.join("conf/a.sock")));
+    let long = format!("unix:/{}", "s".repeat(106));
+    assert_eq!(listen(&long).to_string(), long);
+}
+
+#[test]
+fn tokens_are_in_files_and_in_the_environment() {
+    let config = accepted(
+        "[admin.tokens.deploy]\nfile = 'deploy.token'\n[admin.tokens.on-call]\nenv = 'ON_CALL'",
+    );
+    let token = |name: &str, source| AdminToken { name: name.to_owned(), source };
+    assert_eq!(
+        config.admin.tokens,
+        [
+            token("deploy", TokenSource::File("conf/deploy.token".into())),
+            token("on-call", TokenSource::Env("ON_CALL".to_owned())),
+        ]
+    );
 }
 
 #[test]
@@ -321,5 +381,53 @@ fn a_policy_error_about_a_default_stands_in_the_built_in_configuration() {
         error.render(false).contains("--> the built-in configuration:"),
         "{}",
         error.render(false)
+    );
+}
+
+#[test]
+fn an_error_of_a_case_stands_at_its_line() {
+    let cases =
+        "\n[[policy.retry.cases]]\n[[policy.retry.cases]]\ndecision = { again_after_ms = 1 }\n";
+    // The file says nothing of the policy's configuration, which is the built-in one.
+    let (_, map) = parse(&format!("{VALID}{cases}")).unwrap();
+    let check = |pointer, expected| {
+        let error = map.case_error(Kind::Retry, pointer, "a message");
+        assert_same(&error.render(false), expected);
+    };
+    check(
+        "/1/decision/again_after_ms",
+        r#"
+error: a message
+ --> gateway.toml:9:31
+  |
+9 | decision = { again_after_ms = 1 }
+  |                               ^
+  |
+  = note: in the self-test of the retry policy
+"#,
+    );
+    check(
+        "/1/decision#",
+        r#"
+error: a message
+ --> gateway.toml:9:1
+  |
+9 | decision = { again_after_ms = 1 }
+  | ^^^^^^^^
+  |
+  = note: in the self-test of the retry policy
+"#,
+    );
+    check(
+        "/0/decision",
+        r#"
+error: a message
+ --> gateway.toml:7:1
+  |
+7 | [[policy.retry.cases]]
+  | ^^^^^^^^^^^^^^^^^^^^^^ about `/0/decision`, which is not here
+  |
+  = note: in the self-test of the retry policy
+"#,
     );
 }

@@ -3,7 +3,8 @@
 //! The form of that documentation is described at its top.
 
 /// A struct of `config.rs` that stands for a section: its documentation begins with the section's
-/// name, as in ``/// `[server]`: …``.
+/// name, as in ``/// `[server]`: …``. Or an enum, where the section has one key of several: each
+/// variant is one.
 #[derive(Debug)]
 pub(super) struct Struct {
     pub(super) name: String,
@@ -51,23 +52,30 @@ pub(super) fn documented() -> Vec<Struct> {
             docs.push(doc.trim().to_owned());
             continue;
         }
-        if let Some(rest) = line.strip_prefix("pub struct ") {
+        let head = line.strip_prefix("pub struct ").or(line.strip_prefix("pub enum "));
+        if let Some(rest) = head {
             let name = rest.trim_end_matches(" {").to_owned();
             current = section(name, &paragraphs(&docs).join("\n"));
         } else if line == "}" {
             structs.extend(current.take());
-        } else if let (Some(within), Some((name, rust_type))) =
-            (&mut current, line.strip_prefix("pub ").and_then(|line| line.split_once(": ")))
-        {
-            let rust_type = rust_type.trim_end_matches(',').to_owned();
-            within.fields.push(field(name.to_owned(), rust_type, paragraphs(&docs)));
+        } else if line.starts_with("#[") {
+            // Attributes stand between a documentation and what it is about.
+            continue;
+        } else if let (Some(within), Some((name, rust_type))) = (&mut current, member(line)) {
+            within.fields.push(field(name, rust_type, paragraphs(&docs)));
         }
-        // Attributes stand between a documentation and what it is about.
-        if !line.starts_with("#[") {
-            docs.clear();
-        }
+        docs.clear();
     }
     structs
+}
+
+/// The name and type of a field, `pub name: Type,`, or of a variant, `Name(Type),`.
+fn member(line: &str) -> Option<(String, String)> {
+    let (name, rust_type) = match line.strip_prefix("pub ") {
+        Some(line) => line.split_once(": ")?,
+        None => line.trim_end_matches([')', ',']).split_once('(')?,
+    };
+    Some((name.to_lowercase(), rust_type.trim_end_matches(',').to_owned()))
 }
 
 fn section(name: String, docs: &str) -> Option<Struct> {

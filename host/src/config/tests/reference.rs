@@ -1,7 +1,7 @@
 //! The documentation of the fields against what the reader does with their keys, and `CONFIG.md`
 //! against that documentation.
 //!
-//! Nothing here knows a key by name, but for [`COMPANIONS`].
+//! Nothing here knows a key by name, but for [`COMPANIONS`] and [`CHOSEN`].
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +17,12 @@ use super::parse;
 pub(super) const COMPANIONS: &[(&str, &str)] = &[
     ("proxy.attempt_timeout", "proxy.request_timeout = \"1h\""),
     ("services.a.attempt_timeout", "services.a.request_timeout = \"1h\""),
+];
+
+/// Keys that not every file has, for others may stand in their place, and how a file has them.
+pub(super) const CHOSEN: &[(&str, &str)] = &[
+    ("admin.tokens.a.file", "admin.tokens.a.file = \"/run/token\""),
+    ("admin.tokens.a.env", "admin.tokens.a.env = \"TOKEN\""),
 ];
 
 /// A file with this line. Where it is about `services.<name>`, the service is `a`.

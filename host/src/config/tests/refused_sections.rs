@@ -235,7 +235,7 @@ error: `admin.listen` is not an IP address with a port: "localhost"
 4 | listen = "localhost"
   |          ^^^^^^^^^^^
   |
-  = help: write it like "127.0.0.1:8003" or "[::1]:8003"
+  = help: write it like "127.0.0.1:8003" or "[::1]:8003", or, for a socket in a folder, "unix:/run/orchestrator.sock"
 "##,
     );
 }

@@ -65,14 +65,29 @@ const PIECES: &[&str] = &[
     "admin",
     "listen",
     "\"127.0.0.1:8003\"",
+    "\"unix:\"",
+    "\"unix:/run/orchestrator.sock\"",
+    "tokens",
+    "file",
+    "env",
+    "\"TOKEN\"",
+    "policy_limits",
+    "fault_threshold",
+    "instances",
+    "cases",
+    "[[policy.routing.cases]]",
     "endpoints",
     "component",
 ];
 
 fn never_panics(text: &str) -> Result<(), TestCaseError> {
     let wrong = match parse(text) {
-        Ok((_, map)) => {
+        Ok((config, map)) => {
+            config.differences_that_need_a_restart(&super::Config::builtin().0);
             let error = map.policy_error(Kind::Routing, "/routes/1/~1", text, Some(text));
+            error.render(true);
+            prop_assert!(error.position().is_some());
+            let error = map.case_error(Kind::Routing, "/0/request", text);
             error.render(true);
             prop_assert!(error.position().is_some());
             return Ok(());
@@ -123,9 +138,11 @@ proptest! {
     fn any_pointer_of_a_policy(pointer in any::<String>(), message in any::<String>()) {
         let (_, map) = super::Config::builtin();
         for kind in [Kind::Routing, Kind::Retry] {
-            let error = map.policy_error(kind, &pointer, &message, Some(&message));
-            error.render(true);
-            prop_assert!(error.position().is_some());
+            let about_config = map.policy_error(kind, &pointer, &message, Some(&message));
+            for error in [about_config, map.case_error(kind, &pointer, &message)] {
+                error.render(true);
+                prop_assert!(error.position().is_some());
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::documented::{Default, documented};
-use super::reference::{COMPANIONS, keys, toml, with};
+use super::reference::{CHOSEN, COMPANIONS, keys, toml, with};
 use super::{Config, VALID, assert_same, parse};
 
 /// Shown with and without marks, and read again, it is the same configuration.
@@ -36,10 +36,11 @@ fn every_documented_default_and_limit_comes_back() {
 
 #[test]
 fn every_documented_key_is_shown() {
-    let (config, _) = parse(&with("")).unwrap();
-    let shown = config.to_json();
     let structs = documented();
     for key in keys(&structs) {
+        let chosen = CHOSEN.iter().find(|(path, _)| *path == key.path);
+        let (config, _) = parse(&with(chosen.map_or("", |(_, line)| line))).unwrap();
+        let shown = config.to_json();
         // What they say is shown in each policy's own table.
         let path = key.path.replace("policy_limits.", "policy.retry.");
         let pointer = format!("/{}", path.replace('.', "/"));
@@ -70,6 +71,32 @@ numbers = [1, -2, 1.5, 1e300, 9223372036854775807]
 x.y.z = true
 [[policy.retry.config.rules.inner]]
 deep = 1
+"
+    ));
+}
+
+#[test]
+fn a_socket_tokens_and_cases_come_back() {
+    comes_back(&format!(
+        "[admin]
+listen = \"unix:/run/orchestrator.sock\"
+[admin.tokens.deploy]
+file = \"/run/deploy.token\"
+[admin.tokens.on-call]
+env = \"ON_CALL_TOKEN\"
+{VALID}
+[[policy.routing.cases]]
+name = \"a\"
+request = {{ path = \"/x\", headers = {{ \"x y\" = \"1\" }} }}
+decision = \"decline\"
+[[policy.routing.cases]]
+[[policy.routing.cases]]
+decision.forward = \"a\"
+[[policy.retry.cases]]
+failure = {{ outcome = 503 }}
+decision = {{ again_after_ms = {{ min = 0, max = 1000 }} }}
+[policy.retry.config]
+attempts = 2
 "
     ));
 }

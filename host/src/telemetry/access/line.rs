@@ -51,7 +51,7 @@ pub(crate) struct Line<'a> {
     pub(crate) tried: &'a [Tried<'a>],
     /// `decision_us`, with nanoseconds behind the point: what the routing policy took.
     pub(crate) decision: Option<Duration>,
-    /// The policies' versions that the request began with.
+    /// The policies' versions that decided: those that the request began with, unless one of them failed.
     pub(crate) routing_version: &'a str,
     pub(crate) retry_version: &'a str,
     /// How it ended, in a word.

@@ -7,10 +7,12 @@ use std::time::SystemTime;
 use prometheus_client::registry::Unit;
 
 use super::{
-    AttemptResult, Cells, Counters, DECISION_BOUNDS, FaultReason, KINDS, Limit, OfService,
+    AttemptResult, Cell, Cells, Counters, DECISION_BOUNDS, FaultReason, Limit, OfService,
     RetryReason, STATUS_CLASSES, ServiceLimit, Totals,
 };
 use crate::breaker::Circuit;
+use crate::policy::Kind;
+use crate::telemetry::rollout::Rollouts;
 use crate::upstream::{Endpoint, Services};
 use family::{Distribution, Family, Labels, Sample, Samples, by_word, labels};
 
@@ -18,6 +20,7 @@ mod family;
 mod http;
 mod plain;
 mod process;
+mod rollouts;
 
 /// The label `service` of requests for the gateway's own pages, and of those that were for nobody.
 /// No service can have these names.
@@ -32,8 +35,8 @@ pub struct Metrics {
     pub counters: Vec<Arc<Counters>>,
     /// Lines of the access log that found no room.
     pub access_dropped: Arc<AtomicU64>,
-    /// The names of the versions that decide, in the order routing, retry.
-    pub versions: [Arc<str>; KINDS.len()],
+    /// What became of the policies' versions.
+    pub rollouts: Arc<Rollouts>,
     pub started: SystemTime,
 }
 
@@ -80,6 +83,7 @@ impl Metrics {
         families.extend(self.of_requests(&all));
         families.push(self.of_limits(&all));
         families.extend(self.of_policies(&all));
+        families.extend(rollouts::families(&self.rollouts));
         families.extend(of_connections(&all));
         families.extend(self.of_logs(&all));
         families.extend(of_endpoints(&self.services));
@@ -94,6 +98,15 @@ impl Metrics {
             Format::OpenMetrics => page,
             Format::Plain => plain::plain(&page),
         }
+    }
+
+    /// Connections from clients that are open now.
+    pub fn open_connections(&self) -> u64 {
+        let count = |of: fn(&Totals) -> &Cell| -> u64 {
+            self.counters.iter().map(|worker| of(&worker.totals).get()).sum()
+        };
+        let closed = count(|totals| &totals.connections_closed);
+        count(|totals| &totals.connections_opened).saturating_sub(closed)
     }
 
     fn of_requests(&self, all: &Totals) -> Vec<Family> {
@@ -164,12 +177,13 @@ impl Metrics {
             let late = service.endpoints.iter().map(|it| it.checks_timed_out.load(Relaxed)).sum();
             samples.push(hit(of, ("health.timeout", "check_failed"), late));
         }
-        for (kind, counted) in KINDS.iter().zip(&all.policies) {
+        for (kind, counted) in Kind::ALL.iter().zip(&all.policies) {
             let of = Some(("policy", kind.name()));
             let faults = FaultReason::ALL.iter().zip(&counted.faults.0);
             samples.extend(
                 faults.filter_map(|(fault, count)| Some(hit(of, fault.limit()?, count.get()))),
             );
+            samples.extend(rollouts::limits(&self.rollouts, *kind));
         }
         Family {
             name: "orchestrator_limit_hits",
@@ -180,7 +194,7 @@ impl Metrics {
     }
 
     fn of_policies(&self, all: &Totals) -> Vec<Family> {
-        let policies = || KINDS.iter().map(|kind| kind.name()).zip(&all.policies);
+        let policies = || Kind::ALL.iter().map(|kind| kind.name()).zip(&all.policies);
         let calls = policies()
             .map(|(name, counted)| (labels(&[("policy", name)]), counted.decisions.buckets.sum()));
         let faults = policies().flat_map(|(name, counted)| {
@@ -190,10 +204,8 @@ impl Metrics {
             let shown = Distribution::of(&counted.decisions, &DECISION_BOUNDS, 1e9);
             (labels(&[("policy", name)]), shown)
         });
-        let versions = KINDS
-            .iter()
-            .zip(&self.versions)
-            .map(|(kind, version)| labels(&[("policy", kind.name()), ("version", version)]));
+        let fallbacks = policies()
+            .map(|(name, counted)| (labels(&[("policy", name)]), counted.fallbacks.get()));
         vec![
             Family {
                 name: "orchestrator_policy_calls",
@@ -211,9 +223,10 @@ impl Metrics {
                 samples: Samples::Histogram(Unit::Seconds, decisions.collect()),
             },
             Family {
-                name: "orchestrator_policy",
-                help: "The version of each policy that decides.",
-                samples: Samples::Info(versions.collect()),
+                name: "orchestrator_policy_fallback_decisions",
+                help: "Decisions that the last good version was asked for, since the active one had \
+                       failed.",
+                samples: Samples::Counter(fallbacks.collect()),
             },
         ]
     }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::breaker::{Outcome, Source};
 use crate::config::{Config, Origin};
+use crate::telemetry::rollout::Rollouts;
 use crate::upstream::{Check, Checks, Services};
 
 /// The built-in configuration: `writer`, `research` and `backend`, an endpoint each.
@@ -18,9 +19,17 @@ fn metrics(services: &Arc<Services>, counters: &[Arc<Counters>]) -> Metrics {
         services: services.clone(),
         counters: counters.to_vec(),
         access_dropped: Arc::default(),
-        versions: ["0123456789ab".into(), "ba9876543210".into()],
+        rollouts: rollouts(),
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1500),
     }
+}
+
+fn rollouts() -> Arc<Rollouts> {
+    let rollouts = Rollouts::new(|_| Arc::default());
+    for (kind, name) in Kind::ALL.into_iter().zip(["0123456789ab", "ba9876543210"]) {
+        rollouts.of(kind).active.store(Arc::new(name.into()));
+    }
+    rollouts
 }
 
 fn page(counters: &[Arc<Counters>]) -> String {
@@ -490,9 +499,12 @@ mod limits {
         ("server.trusted_proxies", None),
         ("server.strict_paths", None),
         ("server.cache_dir", None),
+        ("server.state_dir", None),
+        ("server.watch", None),
         ("server.drain_delay", None),
         ("server.drain_timeout", Limit),
         ("admin.listen", None),
+        ("admin.tokens", None),
         ("proxy.request_timeout", Limit),
         ("proxy.attempt_timeout", Limit),
         ("proxy.idle_timeout", Limit),
@@ -521,8 +533,22 @@ mod limits {
         ("log.level", None),
         ("log.access", None),
         ("policy_limits.decision_timeout", Limit),
+        ("policy_limits.wall_timeout", Limit),
+        ("policy_limits.configure_timeout", Limit),
         ("policy_limits.memory_max", Limit),
         ("policy_limits.result_max", Limit),
+        ("policy_limits.stack_max", Limit),
+        ("policy_limits.table_elements_max", Limit),
+        ("policy_limits.tables_max", Limit),
+        ("policy_limits.core_instances_max", Limit),
+        ("policy_limits.log_lines_per_s", Limit),
+        ("policy_limits.component_max", Limit),
+        ("policy_limits.compile_memory_max", Limit),
+        ("policy_limits.compile_cpu", Limit),
+        ("policy_limits.compile_cpu_per_mib", With("policy_limits.compile_cpu")),
+        ("policy_limits.compile_timeout", Limit),
+        ("policy_limits.fault_threshold", Limit),
+        ("policy_limits.fault_window", With("policy_limits.fault_threshold")),
     ];
 
     /// The keys of `config.rs`, but for the tables whose keys are words of CORS, services and

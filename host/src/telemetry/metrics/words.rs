@@ -135,6 +135,8 @@ labelled! {
         Timeout = "timeout",
         WallClock = "wall_clock",
         Memory = "memory",
+        Table = "table",
+        Stack = "stack",
         Result = "result",
         Invalid = "invalid",
         CannotDecide = "cannot_decide",
@@ -147,13 +149,13 @@ impl FaultReason {
     pub(super) fn limit(self) -> Option<(&'static str, &'static str)> {
         let key = match self {
             FaultReason::Timeout => "policy_limits.decision_timeout",
+            FaultReason::WallClock => "policy_limits.wall_timeout",
+            FaultReason::NoInstance => return Some(("policy_limits.wall_timeout", "no_instance")),
             FaultReason::Memory => "policy_limits.memory_max",
+            FaultReason::Table => "policy_limits.table_elements_max",
+            FaultReason::Stack => "policy_limits.stack_max",
             FaultReason::Result => "policy_limits.result_max",
-            FaultReason::Trap
-            | FaultReason::WallClock
-            | FaultReason::Invalid
-            | FaultReason::CannotDecide
-            | FaultReason::NoInstance => return None,
+            FaultReason::Trap | FaultReason::Invalid | FaultReason::CannotDecide => return None,
         };
         Some((key, "decision_failed"))
     }

@@ -1,0 +1,193 @@
+//! A component's bytes into native code, in a child process that can do no harm.
+//!
+//! Compiling cannot be interrupted, and what it takes is the component's doing: a few hundred kilobytes
+//! can cost half a minute and gigabytes. So a child of the same program does it, one at a time, with a
+//! low priority and under limits of its own on address space, CPU time and time on the wall. It reads
+//! the component from its standard input and writes the code to its standard output. Nothing else ever
+//! becomes code of this process, but for what [`Cache`](super::cache::Cache) has kept of it.
+
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+
+use super::engine::compile_config;
+use super::versions::{LoadError, Step};
+use crate::config::PolicyLimits;
+
+/// The verb of this program that compiles, not meant for people.
+pub const VERB: &str = "compile-policy";
+
+/// The second word of the child's command line once its limits are in force.
+const LIMITED: &str = "limited";
+
+/// Code is a few times as large as what it was made from; the address space bounds it before this.
+const CODE_BYTES_MAX: u64 = 1 << 30;
+
+/// What the child says when it refuses.
+const REASON_BYTES_MAX: u64 = 4 << 10;
+
+/// Everybody else goes first.
+const NICE: i32 = 10;
+
+const MIB: u64 = 1 << 20;
+
+/// Starts the children.
+#[derive(Debug)]
+pub(super) struct Compiler {
+    program: PathBuf,
+    one_at_a_time: Semaphore,
+}
+
+impl Compiler {
+    /// `program` has the verb [`VERB`].
+    pub(super) fn new(program: PathBuf) -> Compiler {
+        Compiler { program, one_at_a_time: Semaphore::new(1) }
+    }
+
+    /// The code of a component.
+    pub(super) async fn compile(
+        &self,
+        component: &[u8],
+        limits: &PolicyLimits,
+    ) -> Result<Vec<u8>, LoadError> {
+        let _turn = self.one_at_a_time.acquire().await.expect("the semaphore is never closed");
+        let cpu = cpu_allowance(component.len(), limits);
+        let child = Command::new(&self.program)
+            .arg(VERB)
+            .arg(limits.compile_memory_max.to_string())
+            .arg(cpu.as_secs().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| {
+                LoadError::Compile(format!("cannot start {}: {error}", self.program.display()))
+            })?;
+        let output = tokio::time::timeout(limits.compile_timeout, talk(child, component)).await;
+        let Ok(output) = output else {
+            let time = humantime::format_duration(limits.compile_timeout);
+            return Err(too_much("compile_timeout", format!("more than {time}")));
+        };
+        let output =
+            output.map_err(|error| LoadError::Compile(format!("the compiling child: {error}")))?;
+        match output.status.success() && output.reason.is_empty() {
+            true => Ok(output.code),
+            false => Err(refusal(&output, cpu, limits)),
+        }
+    }
+}
+
+struct Output {
+    status: ExitStatus,
+    code: Vec<u8>,
+    reason: String,
+}
+
+/// Hands the component over and takes what comes, all at once: neither side waits for the other.
+async fn talk(mut child: Child, component: &[u8]) -> std::io::Result<Output> {
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let stdout = child.stdout.take().expect("it is piped");
+    let stderr = child.stderr.take().expect("it is piped");
+    let (mut code, mut reason) = (Vec::new(), Vec::new());
+    let give = async {
+        // A child that has ended does not read: its status says why.
+        let _ = stdin.write_all(component).await;
+        drop(stdin);
+    };
+    let mut stdout = stdout.take(CODE_BYTES_MAX);
+    let mut stderr = stderr.take(REASON_BYTES_MAX);
+    let ((), code_read, reason_read) =
+        tokio::join!(give, stdout.read_to_end(&mut code), stderr.read_to_end(&mut reason));
+    code_read?;
+    reason_read?;
+    let status = child.wait().await?;
+    Ok(Output { status, code, reason: String::from_utf8_lossy(&reason).trim().to_owned() })
+}
+
+/// The kernel counts whole seconds.
+fn cpu_allowance(bytes: usize, limits: &PolicyLimits) -> Duration {
+    let per_mib = limits.compile_cpu_per_mib.as_secs_f64() * bytes as f64 / MIB as f64;
+    let whole = (limits.compile_cpu.as_secs_f64() + per_mib).ceil();
+    Duration::from_secs((whole as u64).max(1))
+}
+
+fn refusal(output: &Output, cpu: Duration, limits: &PolicyLimits) -> LoadError {
+    let out_of_memory = || {
+        let memory = bytesize::ByteSize(limits.compile_memory_max);
+        too_much("compile_memory_max", format!("more than {memory} of memory"))
+    };
+    let reason = output.reason.lines().next().unwrap_or_default();
+    let signal = output.status.signal().and_then(Signal::from_named_raw);
+    match signal {
+        Some(Signal::XCPU | Signal::KILL) => {
+            let time = format!("more than {} s of CPU time", cpu.as_secs());
+            too_much("compile_cpu", time)
+        }
+        // Memory that cannot be had aborts the child.
+        Some(Signal::ABORT) if output.reason.contains("memory allocation") => out_of_memory(),
+        Some(signal) => LoadError::Compile(format!(
+            "the compiler cannot cope with it: signal {}, {reason:?}",
+            signal.as_raw()
+        )),
+        None if output.reason.contains("Cannot allocate memory") => out_of_memory(),
+        None if reason.is_empty() => LoadError::Compile(format!(
+            "the compiling child ended without a word: {}",
+            output.status
+        )),
+        None => LoadError::Compile(format!("this is not a valid component: {}", output.reason)),
+    }
+}
+
+fn too_much(key: &'static str, what: String) -> LoadError {
+    LoadError::Limit {
+        step: Step::Compile,
+        key,
+        text: format!("compiling it takes {what}: simplify it, or raise `{key}`"),
+    }
+}
+
+/// What the child does: everything that the verb [`VERB`] is for. `arguments` follow the verb.
+///
+/// Returns a reason where the component is refused. With its limits set it begins anew, so that they
+/// count for all that its allocator reserves.
+pub fn compile_in_this_process(arguments: &[String]) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| error.to_string();
+    if arguments != [LIMITED] {
+        let [memory, cpu] = arguments else { return Err("wants two limits".into()) };
+        let memory: u64 = memory.parse().map_err(|error| fail(&error))?;
+        let cpu: u64 = cpu.parse().map_err(|error| fail(&error))?;
+        limit(memory, cpu).map_err(|error| fail(&error))?;
+        let error = std::process::Command::new("/proc/self/exe").arg(VERB).arg(LIMITED).exec();
+        return Err(fail(&error));
+    }
+    let mut component = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut component).map_err(|error| fail(&error))?;
+    let engine = wasmtime::Engine::new(&compile_config()).map_err(|error| fail(&error))?;
+    let code = engine.precompile_component(&component).map_err(|error| {
+        // The innermost cause says what; where it names an offset, the text says where.
+        error.root_cause().to_string()
+    })?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&code).and_then(|()| out.flush()).map_err(|error| fail(&error))
+}
+
+fn limit(memory: u64, cpu: u64) -> rustix::io::Result<()> {
+    let at_most = |limit: u64, more: u64| Rlimit {
+        current: Some(limit),
+        maximum: Some(limit.saturating_add(more)),
+    };
+    // The gateway may be killed at any time: nobody would want the code then.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    setrlimit(Resource::Core, at_most(0, 0))?;
+    setrlimit(Resource::As, at_most(memory, 0))?;
+    setrlimit(Resource::Cpu, at_most(cpu, 1))?;
+    nice(NICE).map(drop)
+}

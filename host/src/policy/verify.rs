@@ -1,0 +1,135 @@
+//! Does a version do what it is to do, before any request depends on it? It is configured, asked its
+//! cases, and asked again: an answer that depends on what was asked before, or on the instance, is
+//! refused.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+use tokio::sync::Semaphore;
+
+use super::bindings::Phase;
+use super::cases::{self, Came, Case};
+use super::engine::Engine;
+use super::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
+use super::instance::{Instance, Warm};
+use super::versions::{LoadError, Version};
+use super::{Fault, Kind};
+use crate::config::Instances;
+
+/// Cases for which an instance of their own is made: configuring one may take a second.
+const FRESH_MAX: usize = 4;
+
+/// Configures a version and runs its self-test. `cases` are lists of cases, all of which count.
+pub async fn verify(
+    engine: &Engine,
+    version: &Arc<Version>,
+    cases: &[&Json],
+) -> Result<(), LoadError> {
+    let services = &version.setup.services;
+    let mut all = Vec::new();
+    for list in cases {
+        all.extend(cases::read(version.kind, list, services)?);
+    }
+    all.extend(cases::probes(version.kind, services));
+
+    let mut trial = Trial::begin(engine, version).await?;
+    let mut forwards = Vec::with_capacity(all.len());
+    for case in &all {
+        let came = trial.ask(case).await?;
+        if let Some(difference) = case.differs(&came) {
+            return Err(LoadError::SelfTest(format!("{}: {difference}", case.name())));
+        }
+        forwards.push(came);
+    }
+    // The same instance, in the other order.
+    for (case, before) in all.iter().zip(&forwards).rev() {
+        same(case, before, &trial.ask(case).await?, "asked again, in another order,")?;
+    }
+    for (case, before) in all.iter().zip(&forwards).take(FRESH_MAX) {
+        let mut fresh = Trial::begin(engine, version).await?;
+        same(case, before, &fresh.ask(case).await?, "a new instance")?;
+    }
+    Ok(())
+}
+
+fn same(
+    case: &Case,
+    before: &Result<Came, Fault>,
+    now: &Result<Came, Fault>,
+    who: &str,
+) -> Result<(), LoadError> {
+    let differs = match (before, now) {
+        (Ok(before), Ok(now)) => before != now,
+        // What a limit on time ended may come out either way.
+        (Err(fault), _) | (_, Err(fault)) if is_about_time(fault) => false,
+        (Err(_), Err(_)) => false,
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => true,
+    };
+    if !differs {
+        return Ok(());
+    }
+    let told = |came: &Result<Came, Fault>| match came {
+        Ok(Came::Routed(answer)) => format!("{:?}", answer.choice),
+        Ok(Came::Judged(answer)) => format!("{:?}", answer.again_after_ms),
+        Err(fault) => fault.to_string(),
+    };
+    Err(LoadError::Impure(format!(
+        "{}: {who} answers {} where the answer was {}: a policy's answer may depend on its \
+         configuration and its inputs only",
+        case.name(),
+        told(now),
+        told(before)
+    )))
+}
+
+fn is_about_time(fault: &Fault) -> bool {
+    matches!(fault, Fault::Timeout(_) | Fault::WallClock(_))
+}
+
+/// An instance that serves nobody.
+struct Trial {
+    warm: Warm,
+    instance: Option<Instance>,
+}
+
+impl Trial {
+    async fn begin(engine: &Engine, version: &Arc<Version>) -> Result<Trial, LoadError> {
+        // A case says how all services are.
+        let nothing = |_| ServiceState { circuit: Circuit::Closed, health: Health::Unknown };
+        let runaway = Arc::new(Semaphore::new(1));
+        let warm = Warm::empty(engine, version.clone(), runaway, Arc::new(nothing));
+        let instance = warm.build().await?;
+        Ok(Trial { warm, instance: Some(instance) })
+    }
+
+    /// An instance that a fault has cost is replaced.
+    async fn ask(&mut self, case: &Case) -> Result<Result<Came, Fault>, LoadError> {
+        let mut instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => self.warm.build().await?,
+        };
+        let request = case.request();
+        let (phase, attempt) = match (self.warm.version().kind, case.failed()) {
+            (Kind::Routing, _) => (Phase::Route(request, Answer::default()), 0),
+            (Kind::Retry, Some(failed)) => {
+                let number = failed.number.into();
+                (Phase::Judge(request, failed, RetryAnswer::default()), number)
+            }
+            (Kind::Retry, None) => unreachable!("a judge's case has a failure"),
+        };
+        let (phase, returned) = instance.decide(&self.warm, phase, attempt).await;
+        // Where each decision gets a new instance, what one remembers is no matter.
+        let kept = self.warm.version().instances == Instances::Warm;
+        if returned.is_reusable() && kept {
+            self.instance = Some(instance);
+        }
+        let came = match phase {
+            Phase::Route(_, answer) => Came::Routed(answer),
+            Phase::Judge(_, _, answer) => Came::Judged(answer),
+            Phase::Idle | Phase::Configure => {
+                unreachable!("a call gives back the phase that it was given")
+            }
+        };
+        Ok(returned.0.map(|()| came))
+    }
+}
