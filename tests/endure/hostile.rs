@@ -52,19 +52,23 @@ const QUICK: Plan = Plan {
 /// All behaviours, or the one of this name.
 pub(crate) async fn run(quick: bool, only: Option<&str>, verdicts: &mut Verdicts) {
     let bench = Bench::new(if quick { QUICK } else { WHOLE }).await;
+    if let Some(name) = only {
+        let known = [Kind::Routing, Kind::Retry].map(table::of).concat();
+        let is_known = known.iter().any(|behaviour| behaviour.name == name);
+        verdicts.verdict(is_known, "there is a behaviour of this name", name);
+    }
     let mut deaths = 0;
     for kind in [Kind::Routing, Kind::Retry] {
         let good = bench.good(kind).await;
         let behaviours = table::of(kind);
         for (number, behaviour) in behaviours.iter().enumerate() {
-            let known = bench.keys || !behaviour.fresh;
-            if only.is_some_and(|only| only != behaviour.name) || !known {
+            if only.is_some_and(|only| only != behaviour.name) {
                 continue;
             }
             let mut found = bench.alone(kind, behaviour, &good).await;
             // Few faults bring no quarantine about, and no fault does.
             let faults = matches!(behaviour.end, End::Fault(_) | End::HalfFault(_));
-            if bench.versions && faults && number % bench.plan.pushed_every == 0 {
+            if faults && number % bench.plan.pushed_every == 0 {
                 bench.pushed(kind, behaviour, &mut found).await;
             }
             deaths += found.deaths;

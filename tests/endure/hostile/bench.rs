@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{EVERYTHING_TO_WRITER, Gateway, run, toml_path};
+use orchestrator_tests::{Client, EVERYTHING_TO_WRITER, Gateway, Request, toml_path};
 use tempfile::TempDir;
 
 use super::Plan;
 use super::found::Found;
-use super::guests::{Guests, config, with_sdk};
+use super::guests::{Guests, with_sdk};
 use super::table::{Behaviour, Kind};
 use super::traffic::{Halves, Traffic};
 use crate::endpoint::Endpoint;
@@ -25,21 +25,14 @@ pub(crate) struct Bench {
     guests: Guests,
     /// With the token of the admin API, and what is pushed.
     folder: TempDir,
-    /// Whether the gateway has the keys `fault_threshold` and `instances` yet, and versions.
-    pub(crate) keys: bool,
-    pub(crate) versions: bool,
 }
 
 impl Bench {
     pub(crate) async fn new(plan: Plan) -> Bench {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
-        let keys = folder.path().join("keys.toml");
-        std::fs::write(&keys, "policy.retry.fault_threshold = \"off\"\n").unwrap();
-        let keys = run(["check", "--config", keys.to_str().unwrap()]).await.code == 0;
-        let versions = run(["policy", "--help"]).await.code == 0;
         let endpoint = Endpoint::start("/dev/null").await;
-        Bench { plan, endpoint, guests: Guests::new(), folder, keys, versions }
+        Bench { plan, endpoint, guests: Guests::new(), folder }
     }
 
     /// One whose policy is good.
@@ -51,14 +44,11 @@ impl Bench {
     pub(crate) async fn alone(&self, kind: Kind, behaviour: &Behaviour, good: &Gateway) -> Found {
         let mut found = Found::default();
         let component = self.guests.of(behaviour, kind);
-        let mut lines = String::new();
-        if self.keys {
-            lines += &format!("policy.{}.fault_threshold = \"off\"\n", kind.word());
-        }
+        let mut lines = format!("policy.{}.fault_threshold = \"off\"\n", kind.word());
         if behaviour.fresh {
             lines += &format!("policy.{}.instances = \"fresh\"\n", kind.word());
         }
-        let mut gateway = self.gateway(kind, &component, &config(behaviour), &lines).await;
+        let mut gateway = self.gateway(kind, &component, behaviour.config(), &lines).await;
         let well = Traffic::decided_well(kind, behaviour);
         let ill = Traffic::misdecided(kind, behaviour);
         let Plan { rounds, round, part, compares, .. } = self.plan;
@@ -120,33 +110,33 @@ impl Bench {
     }
 
     async fn push(&self, kind: Kind, behaviour: &Behaviour, to: &Gateway, found: &mut Found) {
-        let component = self.guests.of(behaviour, kind);
-        let [file, token] = ["config.toml", "token"].map(|name| self.folder.path().join(name));
-        std::fs::write(&file, config(behaviour)).unwrap();
-        let admin = to.admin.to_string();
-        let [component, file, token] =
-            [&component, &file, &token].map(|path| path.to_str().unwrap());
-        let ran = run([
-            "policy",
-            "push",
-            component,
-            "--as",
-            kind.word(),
-            "--config",
-            file,
-            "--admin",
-            &admin,
-            "--token-file",
-            token,
-        ])
-        .await;
-        if ran.code != 0 {
-            found.wrong(format!("the push is refused: {}", ran.stderr.trim()));
+        let component = std::fs::read(self.guests.of(behaviour, kind)).unwrap();
+        let part =
+            |name| format!("--part\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n");
+        let config = match behaviour.config() {
+            Some(name) => serde_json::json!({ "behaviour": name }).to_string(),
+            None => "{}".to_owned(),
+        };
+        let parts = [part("component"), part("config")];
+        let body: [&[u8]; 6] = [
+            parts[0].as_bytes(),
+            &component,
+            b"\r\n",
+            parts[1].as_bytes(),
+            config.as_bytes(),
+            b"\r\n--part--\r\n",
+        ];
+        let request = Request::post(&format!("/policies/{}/versions", kind.word()), body.concat())
+            .header("content-type", "multipart/form-data; boundary=part")
+            .header("authorization", format!("Bearer {TOKEN}"));
+        let reply = Client::connect(to.admin).await.call(request).await;
+        if reply.status() != 201 {
+            found.wrong(format!("the push is refused: {} {}", reply.status(), reply.text().trim()));
         }
     }
 
     /// One worker, so that both halves meet in it. Neither breaker nor budget has a part in this.
-    async fn gateway(&self, kind: Kind, component: &Path, config: &str, lines: &str) -> Gateway {
+    async fn gateway(&self, kind: Kind, component: &Path, config: Config, lines: &str) -> Gateway {
         let routes = match kind {
             Kind::Routing => "",
             Kind::Retry => EVERYTHING_TO_WRITER,
@@ -154,18 +144,22 @@ impl Bench {
         let kind = kind.word();
         Gateway::start(format!(
             "services.writer.endpoints = [\"http://{}\"]\n{routes}\n\
-             policy.{kind}.component = {}\npolicy.{kind}.config = {{ {config} }}\n\
+             policy.{kind}.component = {}\npolicy.{kind}.config = {}\n\
              server.workers = 1\nlog.access = \"off\"\nbreaker.failure_threshold = 1000\n\
              proxy.retry_delay_max = \"50ms\"\nproxy.retry_budget_ratio = 10\n\
              proxy.retry_budget_min_per_s = 100000\n{lines}",
             self.endpoint.address,
             toml_path(component),
+            config.map_or("{}".into(), |name| format!("{{ behaviour = {name:?} }}")),
         ))
         .await
     }
 }
 
-const GOOD: &str = "behaviour = \"good\"";
+/// The `behaviour` of a guest that is told.
+type Config = Option<&'static str>;
+
+const GOOD: Config = Some("good");
 
 fn lives(gateway: &mut Gateway, found: &mut Found) -> bool {
     let ended = gateway.ended();

@@ -38,14 +38,6 @@ pub(crate) fn with_sdk(kind: Kind) -> PathBuf {
     component(&format!("hostile-{}", kind.word()))
 }
 
-/// What a component is configured with, as lines of TOML.
-pub(crate) fn config(behaviour: &Behaviour) -> String {
-    match behaviour.made {
-        Made::WithSdk => format!("behaviour = {:?}", behaviour.guest),
-        Made::ByHand => String::new(),
-    }
-}
-
 fn by_hand(name: &str, kind: Kind) -> Vec<u8> {
     let mut parts = parts(&read("common"));
     parts.extend(self::parts(&read(name)));

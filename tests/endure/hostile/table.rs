@@ -98,6 +98,16 @@ impl Behaviour {
     }
 }
 
+impl Behaviour {
+    /// The `behaviour` that its guest is configured with, where it is told.
+    pub(crate) fn config(&self) -> Option<&'static str> {
+        match self.made {
+            Made::WithSdk => Some(self.guest),
+            Made::ByHand => None,
+        }
+    }
+}
+
 /// Those that policies of this kind have.
 pub(crate) fn of(kind: Kind) -> Vec<Behaviour> {
     let has = |it: &&Behaviour| it.only.is_none_or(|only| only == kind);
