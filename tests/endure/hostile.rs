@@ -69,7 +69,7 @@ pub(crate) async fn run(quick: bool, only: Option<&str>, verdicts: &mut Verdicts
             // Few faults bring no quarantine about, and no fault does.
             let faults = matches!(behaviour.end, End::Fault(_) | End::HalfFault(_));
             if faults && number % bench.plan.pushed_every == 0 {
-                bench.pushed(kind, behaviour, &mut found).await;
+                bench.pushed(kind, behaviour, &good, &mut found).await;
             }
             deaths += found.deaths;
             let (name, does) = (behaviour.name, behaviour.mechanism);

@@ -35,7 +35,7 @@ Usage: tests/endure/run [--quick] [NAME...]
            bounded, they are shed on time (1 minute; quick: 500 of each)
   bodies   1 GiB up and down, with a length and in chunks: constant memory (20 s)
   hostile  policies that misbehave on half of the paths, in some 60 ways each: every call ends, the
-           other half does not notice, the process lives (10 minutes; quick: 1 minute).
+           other half does not notice, the process lives (13 minutes; quick: 1 minute).
            hostile/NAME: the one of this name, such as hostile/spin
 
 Without a name, all of them. ORCHESTRATOR_BIN names the gateway, otherwise target/release/orchestrator.";

@@ -7,7 +7,7 @@ use orchestrator_tests::{Client, EVERYTHING_TO_WRITER, Gateway, Request, toml_pa
 use tempfile::TempDir;
 
 use super::Plan;
-use super::found::Found;
+use super::found::{Found, Pairs};
 use super::guests::{Guests, with_sdk};
 use super::table::{Behaviour, Kind};
 use super::traffic::{Halves, Traffic};
@@ -49,19 +49,8 @@ impl Bench {
             lines += &format!("policy.{}.instances = \"fresh\"\n", kind.word());
         }
         let mut gateway = self.gateway(kind, &component, behaviour.config(), &lines).await;
-        let well = Traffic::decided_well(kind, behaviour);
         let ill = Traffic::misdecided(kind, behaviour);
-        let Plan { rounds, round, part, compares, .. } = self.plan;
-        let (mut before, mut now, mut halves) = (Vec::new(), Vec::new(), Halves::default());
-        for _ in 0..rounds {
-            before.push(match compares {
-                true => well.send(good.listen, round).await.good.ms_at(part),
-                false => 0.0,
-            });
-            let mut sent = ill.send(gateway.listen, round).await;
-            now.push(sent.good.ms_at(part));
-            halves.add(sent);
-        }
+        let (pairs, mut halves) = self.rounds(kind, behaviour, good, &gateway, ill).await;
         found.no_errors(&mut halves);
         if !lives(&mut gateway, &mut found) {
             return found;
@@ -69,13 +58,19 @@ impl Bench {
         let page = gateway.metrics().await;
         found.faults(kind, behaviour, halves.evil.requests, &page);
         found.ended_in_time(kind, &page);
-        found.slowed(before, now);
+        found.slowed(&pairs);
         found.say(format!("{} MiB", gateway.memory("VmHWM") >> 20));
         found
     }
 
     /// The hostile policy pushed to a gateway that has a good version.
-    pub(crate) async fn pushed(&self, kind: Kind, behaviour: &Behaviour, found: &mut Found) {
+    pub(crate) async fn pushed(
+        &self,
+        kind: Kind,
+        behaviour: &Behaviour,
+        good: &Gateway,
+        found: &mut Found,
+    ) {
         let token = toml_path(&self.folder.path().join("token"));
         let lines = format!("admin.tokens.bench.file = {token}\n");
         let mut gateway = self.gateway(kind, &with_sdk(kind), GOOD, &lines).await;
@@ -98,15 +93,35 @@ impl Bench {
         if gateway.ended().is_some() {
             return;
         }
-        let mut after = Vec::new();
-        for _ in 0..self.plan.rounds {
-            let mut sent = traffic.send(gateway.listen, self.plan.round).await;
-            after.push(sent.good.ms_at(self.plan.part));
-            halves.add(sent);
-        }
+        let (pairs, after) = self.rounds(kind, behaviour, good, &gateway, traffic).await;
+        halves.add(after);
         found.no_errors(&mut halves);
         lives(&mut gateway, found);
-        found.as_before(after);
+        found.as_before(&pairs);
+    }
+
+    /// The same requests to a gateway with a good policy and to this one, in turn.
+    async fn rounds(
+        &self,
+        kind: Kind,
+        behaviour: &Behaviour,
+        good: &Gateway,
+        here: &Gateway,
+        traffic: Traffic,
+    ) -> (Pairs, Halves) {
+        let well = Traffic::decided_well(kind, behaviour);
+        let Plan { rounds, round, part, compares, .. } = self.plan;
+        let (mut pairs, mut halves) = (Pairs::new(), Halves::default());
+        for _ in 0..rounds {
+            let before = match compares {
+                true => well.send(good.listen, round).await.good.ms_at(part),
+                false => 0.0,
+            };
+            let mut sent = traffic.send(here.listen, round).await;
+            pairs.push((before, sent.good.ms_at(part)));
+            halves.add(sent);
+        }
+        (pairs, halves)
     }
 
     async fn push(&self, kind: Kind, behaviour: &Behaviour, to: &Gateway, found: &mut Found) {

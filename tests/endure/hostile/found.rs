@@ -38,9 +38,11 @@ pub(crate) struct Found {
     /// What must not be, in words.
     pub(crate) wrong: Vec<String>,
     pub(crate) deaths: u32,
-    /// What the good half's requests took where the policy is good: milliseconds, round by round.
-    good: Vec<f64>,
 }
+
+/// What the good half's requests took, round by round, in milliseconds: where the policy is good, and
+/// here.
+pub(crate) type Pairs = Vec<(f64, f64)>;
 
 impl Found {
     pub(crate) fn say(&mut self, what: impl Display) {
@@ -110,28 +112,29 @@ impl Found {
     }
 
     /// What the hostile policy adds, as the median of all rounds.
-    pub(crate) fn slowed(&mut self, good: Vec<f64>, here: Vec<f64>) {
-        let added = median(good.iter().zip(&here).map(|(good, here)| here - good).collect());
-        self.say(format!("good half {} → {} ms", shown(&good), shown(&here)));
+    pub(crate) fn slowed(&mut self, pairs: &Pairs) {
+        let added = median(pairs.iter().map(|(good, here)| here - good).collect());
+        self.say(format!("good half {} ms", shown(pairs)));
         if added > ADDED_MAX_MS {
             self.wrong(format!("it adds {added:.1} ms of at most {ADDED_MAX_MS}"));
         }
-        self.good = good;
     }
 
     /// The same, once it is quarantined.
-    pub(crate) fn as_before(&mut self, here: Vec<f64>) {
-        self.say(format!("quarantined {} ms", shown(&here)));
-        let good = median(self.good.clone());
-        let most = (good * QUARANTINED_RATIO_MAX).max(good + QUARANTINED_ADDED_MAX_MS);
-        if median(here) > most {
-            self.wrong(format!("it is not as before, {most:.1} ms at most"));
+    pub(crate) fn as_before(&mut self, pairs: &Pairs) {
+        let beyond = |(good, here): &(f64, f64)| {
+            here - (good * QUARANTINED_RATIO_MAX).max(good + QUARANTINED_ADDED_MAX_MS)
+        };
+        self.say(format!("quarantined {} ms", shown(pairs)));
+        if median(pairs.iter().map(beyond).collect()) > 0.0 {
+            self.wrong("it is not as before");
         }
     }
 }
 
-fn shown(values: &[f64]) -> String {
-    values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join("/")
+fn shown(pairs: &Pairs) -> String {
+    let pairs: Vec<_> = pairs.iter().map(|(good, here)| format!("{good:.1}→{here:.1}")).collect();
+    pairs.join(" ")
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
