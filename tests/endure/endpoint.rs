@@ -2,7 +2,7 @@
 //! `endpoint PORT RECORD`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -88,7 +88,8 @@ pub(crate) async fn serve(port: u16, record: &str) {
     let listener = TcpListener::from_std(socket.into()).unwrap();
     println!("listening");
     let record = File::options().append(true).create(true).open(record).unwrap();
-    let shared = Rc::new(Shared { record, count: Cell::new(0), attempts: RefCell::default() });
+    let (attempts, seen) = (RefCell::default(), RefCell::default());
+    let shared = Rc::new(Shared { record, count: Cell::new(0), attempts, seen });
     let tasks = LocalSet::new();
     let accepting = async {
         while let Ok((stream, _)) = listener.accept().await {
@@ -107,6 +108,8 @@ struct Shared {
     count: Cell<u64>,
     /// By target: the `x-version` of each attempt so far.
     attempts: RefCell<HashMap<String, String>>,
+    /// Targets that were to be answered the second time.
+    seen: RefCell<HashSet<String>>,
 }
 
 async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
@@ -184,8 +187,20 @@ async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             _ => {
                 take(&mut wire, &head).await?;
-                work().await;
-                answer(&mut wire, "200 OK", BODY).await?;
+                match query.split_once('=').map_or("", |(word, _)| word) {
+                    "at-once" => answer(&mut wire, "200 OK", BODY).await?,
+                    // The first time with a failure.
+                    "second" if !shared.seen.borrow_mut().insert(target.clone()) => {
+                        answer(&mut wire, "200 OK", BODY).await?;
+                    }
+                    "second" | "never" => {
+                        answer(&mut wire, "503 Service Unavailable", BODY).await?;
+                    }
+                    _ => {
+                        work().await;
+                        answer(&mut wire, "200 OK", BODY).await?;
+                    }
+                }
             }
         }
     }

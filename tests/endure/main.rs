@@ -1,7 +1,7 @@
 //! What takes longer than a test: endpoints that are killed under load, a retry policy without end,
-//! thousands of slow clients, bodies of a gibibyte; policies that are swapped a thousand times, bad
-//! artefacts, a gateway that is killed meanwhile. The built gateway as a process, its endpoints as
-//! others; figures and a verdict for each criterion.
+//! thousands of slow clients, bodies of a gibibyte; policies that misbehave or are swapped a thousand
+//! times, bad artefacts, a gateway that is killed meanwhile. The built gateway as a process, its
+//! endpoints as others; figures and a verdict for each criterion.
 //!
 //! `run` beside this file builds what it needs and starts it.
 
@@ -17,6 +17,7 @@ mod artefacts;
 mod bodies;
 mod crash;
 mod endpoint;
+mod hostile;
 mod killed;
 mod load;
 mod pattern;
@@ -45,6 +46,9 @@ Usage: tests/endure/run [--quick] [NAME...]
            the right words, what serves goes on serving (15 s)
   crash    the gateway killed with -9 at 50 random moments while versions change: it comes back, soon, on
            a version that was active or previous (20 s; quick: 20 times)
+  hostile  policies that misbehave on half of the paths, in some 60 ways each: every call ends, the
+           other half does not notice, the process lives (13 minutes; quick: 1 minute).
+           hostile/NAME: the one of this name, such as hostile/spin
 
 Without a name, all of them. ORCHESTRATOR_BIN names the gateway, otherwise target/release/orchestrator.";
 
@@ -63,7 +67,8 @@ fn main() -> ExitCode {
     }
     let quick = words.contains(&"--quick");
     let mut names: Vec<&str> = words.into_iter().filter(|word| *word != "--quick").collect();
-    if let Some(unknown) = names.iter().find(|name| !ALL.contains(name)) {
+    let first = |name: &&str| ALL.contains(&name.split('/').next().unwrap_or_default());
+    if let Some(unknown) = names.iter().find(|name| !first(name)) {
         println!("endure: there is no {unknown}; --help names what there is");
         return ExitCode::from(2);
     }
@@ -80,14 +85,19 @@ fn main() -> ExitCode {
             "bodies" => runtime.block_on(bodies::run(&mut verdicts)),
             "swaps" => runtime.block_on(swaps::run(quick, &mut verdicts)),
             "artefacts" => runtime.block_on(artefacts::run(&mut verdicts)),
-            _ => runtime.block_on(crash::run(quick, &mut verdicts)),
+            "crash" => runtime.block_on(crash::run(quick, &mut verdicts)),
+            _ => {
+                let only = name.split_once('/').map(|(_, behaviour)| behaviour);
+                runtime.block_on(hostile::run(quick, only, &mut verdicts));
+            }
         }
     }
     println!("\n{} ok, {} FAILED", verdicts.ok, verdicts.failed);
     if verdicts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const ALL: [&str; 7] = ["killed", "always", "slow", "bodies", "swaps", "artefacts", "crash"];
+const ALL: [&str; 8] =
+    ["killed", "always", "slow", "bodies", "swaps", "artefacts", "crash", "hostile"];
 
 /// What has been found so far.
 #[derive(Debug, Default)]

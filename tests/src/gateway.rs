@@ -248,6 +248,11 @@ impl Gateway {
         self.exit().await;
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits until it has ended.
     pub async fn exit(&mut self) -> ExitStatus {
         within("the gateway to end", self.child.wait()).await.unwrap()
