@@ -1,6 +1,7 @@
 //! Bodies of 1 GiB, up and down, with a length and in chunks, every byte compared: the gateway's
 //! memory stays what it was.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use orchestrator_tests::Gateway;
@@ -8,6 +9,7 @@ use orchestrator_tests::wire::Wire;
 use tokio::net::TcpStream;
 
 use crate::endpoint::{Endpoint, send, send_chunked, service};
+use crate::load::get;
 use crate::pattern::Checker;
 use crate::{Verdicts, figure};
 
@@ -23,7 +25,8 @@ pub(crate) async fn run(verdicts: &mut Verdicts) {
         let began = Instant::now();
         let result = match way {
             "up" => up(&gateway, chunked).await,
-            _ => down(&gateway, chunked).await,
+            _ if chunked => down(gateway.listen, &format!("/down/chunked?{GIB}"), GIB).await,
+            _ => down(gateway.listen, &format!("/down?{GIB}"), GIB).await,
         };
         let framing = if chunked { "in chunks" } else { "with a length" };
         let speed = GIB as f64 / MIB as f64 / began.elapsed().as_secs_f64();
@@ -57,18 +60,17 @@ async fn up(gateway: &Gateway, chunked: bool) -> Result<(), String> {
     if head.status() == 200 { Ok(()) } else { Err(String::from_utf8_lossy(&body).into_owned()) }
 }
 
-async fn down(gateway: &Gateway, chunked: bool) -> Result<(), String> {
-    let mut wire = Wire::new(TcpStream::connect(gateway.listen).await.unwrap());
-    let page = if chunked { "/down/chunked" } else { "/down" };
-    let request = format!("GET {page}?{GIB} HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+/// Gets a page that is this many bytes of the pattern.
+pub(crate) async fn down(gateway: SocketAddr, target: &str, bytes: u64) -> Result<(), String> {
+    let mut wire = Wire::new(TcpStream::connect(gateway).await.map_err(|error| error.to_string())?);
     let mut checker = Checker::default();
     let downloading = async {
-        wire.send(request.as_bytes()).await?;
+        wire.send(&get(target)).await?;
         let head = wire.head().await?.ok_or(std::io::ErrorKind::UnexpectedEof)?;
         wire.body(head.response_framing("GET"), |piece| checker.see(piece)).await
     };
     downloading.await.map_err(|error| error.to_string())?;
-    checker.is(GIB)
+    checker.is(bytes)
 }
 
 pub(crate) fn mib(bytes: u64) -> String {

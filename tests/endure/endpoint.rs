@@ -1,7 +1,8 @@
 //! An endpoint as a process of its own, which can be killed: this program again, with the words
 //! `endpoint PORT RECORD`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -87,7 +88,8 @@ pub(crate) async fn serve(port: u16, record: &str) {
     let listener = TcpListener::from_std(socket.into()).unwrap();
     println!("listening");
     let record = File::options().append(true).create(true).open(record).unwrap();
-    let shared = Rc::new(Shared { record, count: Cell::new(0) });
+    let (attempts, seen) = (RefCell::default(), RefCell::default());
+    let shared = Rc::new(Shared { record, count: Cell::new(0), attempts, seen });
     let tasks = LocalSet::new();
     let accepting = async {
         while let Ok((stream, _)) = listener.accept().await {
@@ -104,6 +106,10 @@ pub(crate) async fn serve(port: u16, record: &str) {
 struct Shared {
     record: File,
     count: Cell<u64>,
+    /// By target: the `x-version` of each attempt so far.
+    attempts: RefCell<HashMap<String, String>>,
+    /// Targets that were to be answered the second time.
+    seen: RefCell<HashSet<String>>,
 }
 
 async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
@@ -132,6 +138,32 @@ async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 take(&mut wire, &head).await?;
                 answer(&mut wire, "500 Internal Server Error", BODY).await?;
             }
+            "/version" => {
+                take(&mut wire, &head).await?;
+                answer(&mut wire, "200 OK", &version(&head)).await?;
+            }
+            // The statuses of the attempts, one after the other; the body tells the versions of all.
+            "/attempts" => {
+                take(&mut wire, &head).await?;
+                let seen = shared.attempted(&target, &version(&head));
+                let statuses: Vec<&str> = query.split('&').next().unwrap().split(',').collect();
+                let attempt = seen.split(' ').count().min(statuses.len());
+                answer(&mut wire, &format!("{} As Told", statuses[attempt - 1]), &seen).await?;
+            }
+            "/stream" => {
+                take(&mut wire, &head).await?;
+                slowly(&mut wire, "application/octet-stream", query.parse().unwrap(), |number| {
+                    pattern::piece(number * STREAMED, STREAMED as usize).to_vec()
+                })
+                .await?;
+            }
+            "/events" => {
+                take(&mut wire, &head).await?;
+                slowly(&mut wire, "text/event-stream", query.parse().unwrap(), |number| {
+                    format!("data: {number}\n\n").into_bytes()
+                })
+                .await?;
+            }
             "/up" => {
                 let mut checker = Checker::default();
                 wire.body(head.request_framing(), |piece| checker.see(piece)).await?;
@@ -155,12 +187,63 @@ async fn connection(stream: TcpStream, shared: &Shared) -> io::Result<()> {
             }
             _ => {
                 take(&mut wire, &head).await?;
-                work().await;
-                answer(&mut wire, "200 OK", BODY).await?;
+                match query.split_once('=').map_or("", |(word, _)| word) {
+                    "at-once" => answer(&mut wire, "200 OK", BODY).await?,
+                    // The first time with a failure.
+                    "second" if !shared.seen.borrow_mut().insert(target.clone()) => {
+                        answer(&mut wire, "200 OK", BODY).await?;
+                    }
+                    "second" | "never" => {
+                        answer(&mut wire, "503 Service Unavailable", BODY).await?;
+                    }
+                    _ => {
+                        work().await;
+                        answer(&mut wire, "200 OK", BODY).await?;
+                    }
+                }
             }
         }
     }
     Ok(())
+}
+
+impl Shared {
+    /// All attempts for this target, this one included.
+    fn attempted(&self, target: &str, version: &str) -> String {
+        let mut attempts = self.attempts.borrow_mut();
+        let seen = attempts.entry(target.to_owned()).or_default();
+        if !seen.is_empty() {
+            seen.push(' ');
+        }
+        seen.push_str(version);
+        seen.clone()
+    }
+}
+
+/// Which version of a policy sent this.
+fn version(head: &Head) -> String {
+    head.get("x-version").unwrap_or_else(|| "none".into())
+}
+
+/// Bytes of each piece of a stream.
+pub(crate) const STREAMED: u64 = 1024;
+
+/// A body in so many pieces, 50 a second.
+async fn slowly(
+    wire: &mut Wire,
+    content_type: &str,
+    pieces: u64,
+    piece: impl Fn(u64) -> Vec<u8>,
+) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    wire.send(head.as_bytes()).await?;
+    for number in 0..pieces {
+        chunk(wire, &piece(number)).await?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    wire.send(b"0\r\n\r\n").await
 }
 
 /// What an answer takes, so that a kill meets requests that have taken effect and are not answered.
@@ -194,12 +277,16 @@ pub(crate) async fn send_chunked(wire: &mut Wire, length: u64) -> io::Result<()>
     let mut place = 0;
     while place < length {
         let piece = next_piece(place, length);
-        wire.send(format!("{:x}\r\n", piece.len()).as_bytes()).await?;
-        wire.send(piece).await?;
-        wire.send(b"\r\n").await?;
+        chunk(wire, piece).await?;
         place += piece.len() as u64;
     }
     wire.send(b"0\r\n\r\n").await
+}
+
+async fn chunk(wire: &mut Wire, piece: &[u8]) -> io::Result<()> {
+    wire.send(format!("{:x}\r\n", piece.len()).as_bytes()).await?;
+    wire.send(piece).await?;
+    wire.send(b"\r\n").await
 }
 
 fn next_piece(place: u64, length: u64) -> &'static [u8] {

@@ -29,6 +29,14 @@ impl Caller {
 
     /// Sends a request and returns the status and the body of its answer.
     pub(crate) async fn call(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        self.call_in_pieces([request]).await
+    }
+
+    /// The same for a request that is not in one place, since it is large.
+    pub(crate) async fn call_in_pieces<'a>(
+        &mut self,
+        request: impl IntoIterator<Item = &'a [u8]>,
+    ) -> io::Result<(u16, Vec<u8>)> {
         let called = tokio::time::timeout(PATIENCE, self.exchange(request)).await;
         let called = called.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         if called.is_err() {
@@ -37,17 +45,33 @@ impl Caller {
         called
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+    async fn exchange<'a>(
+        &mut self,
+        request: impl IntoIterator<Item = &'a [u8]>,
+    ) -> io::Result<(u16, Vec<u8>)> {
         let mut wire = match self.wire.take() {
             Some(wire) => wire,
             None => Wire::new(TcpStream::connect(self.gateway).await?),
         };
-        wire.send(request).await?;
-        let head = wire.head().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut sent = Ok(());
+        for piece in request {
+            sent = wire.send(piece).await;
+            if sent.is_err() {
+                break;
+            }
+        }
+        // Who has read enough may have answered before it closed.
+        let whole = sent.is_ok();
+        let head = match (wire.head().await, sent) {
+            (Ok(Some(head)), _) => head,
+            (_, Err(error)) | (Err(error), _) => return Err(error),
+            (Ok(None), Ok(())) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        };
         let mut body = Vec::new();
         let framing = head.response_framing("GET");
         wire.body(framing, |piece| body.extend_from_slice(piece)).await?;
-        if head.get("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
+        let closes = head.get("connection").is_some_and(|it| it.eq_ignore_ascii_case("close"));
+        if whole && !closes {
             self.wire = Some(wire);
         }
         Ok((head.status(), body))
@@ -96,13 +120,16 @@ impl Tally {
 
     /// `p50 0.4 ms, p99 3.1 ms, longest 1021.0 ms`
     pub(crate) fn durations(&mut self) -> String {
+        let [p50, p99, longest] = [0.5, 0.99, 1.0].map(|part| self.ms_at(part));
+        format!("p50 {p50:.1} ms, p99 {p99:.1} ms, longest {longest:.1} ms")
+    }
+
+    /// What this part of all did not exceed, in milliseconds.
+    pub(crate) fn ms_at(&mut self, part: f64) -> f64 {
         self.micros.sort_unstable();
-        let at = |part: f64| {
-            let index = (self.micros.len() as f64 * part) as usize;
-            let micros = self.micros.get(index.min(self.micros.len().saturating_sub(1)));
-            f64::from(micros.copied().unwrap_or(0)) / 1000.0
-        };
-        format!("p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms", at(0.5), at(0.99), at(1.0))
+        let index = (self.micros.len() as f64 * part) as usize;
+        let micros = self.micros.get(index.min(self.micros.len().saturating_sub(1)));
+        f64::from(micros.copied().unwrap_or(0)) / 1000.0
     }
 
     /// The errors, for a verdict.
@@ -117,6 +144,15 @@ impl Tally {
 /// catches up.
 pub(crate) fn pace(per_s: u32, clients: u32) -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(Duration::from_secs(1) * clients / per_s);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    ticks
+}
+
+/// The same for one of them, by its number: they take turns.
+pub(crate) fn in_turn(per_s: u32, clients: u32, number: u32) -> tokio::time::Interval {
+    let period = Duration::from_secs(1) * clients / per_s;
+    let first = tokio::time::Instant::now() + period * number / clients;
+    let mut ticks = tokio::time::interval_at(first, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     ticks
 }

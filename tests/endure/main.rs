@@ -1,6 +1,7 @@
 //! What takes longer than a test: endpoints that are killed under load, a retry policy without end,
-//! thousands of slow clients, bodies of a gibibyte. The built gateway as a process, its endpoints as
-//! others; figures and a verdict for each criterion.
+//! thousands of slow clients, bodies of a gibibyte; policies that misbehave or are swapped a thousand
+//! times, bad artefacts, a gateway that is killed meanwhile. The built gateway as a process, its
+//! endpoints as others; figures and a verdict for each criterion.
 //!
 //! `run` beside this file builds what it needs and starts it.
 
@@ -10,14 +11,20 @@
     reason = "a program whose output is its figures, and which has no caller to hand an error to"
 )]
 
+mod admin;
 mod always;
+mod artefacts;
 mod bodies;
+mod crash;
 mod endpoint;
+mod hostile;
 mod killed;
 mod load;
 mod pattern;
 mod process;
 mod slow;
+mod swaps;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -33,6 +40,15 @@ Usage: tests/endure/run [--quick] [NAME...]
   slow     2,000 slow heads, slow bodies and slow readers (slowhttptest): others are served, memory is
            bounded, they are shed on time (1 minute; quick: 500 of each)
   bodies   1 GiB up and down, with a length and in chunks: constant memory (20 s)
+  swaps    1,000 swaps of the policies in a minute, under load with streams and uploads: nobody notices
+           (2 minutes and a half; quick: 80 swaps, 15 s)
+  artefacts   more than 60 bad components and modules, bombs among them, are pushed: each is refused with
+           the right words, what serves goes on serving (15 s)
+  crash    the gateway killed with -9 at 50 random moments while versions change: it comes back, soon, on
+           a version that was active or previous (20 s; quick: 20 times)
+  hostile  policies that misbehave on half of the paths, in some 60 ways each: every call ends, the
+           other half does not notice, the process lives (13 minutes; quick: 1 minute).
+           hostile/NAME: the one of this name, such as hostile/spin
 
 Without a name, all of them. ORCHESTRATOR_BIN names the gateway, otherwise target/release/orchestrator.";
 
@@ -51,7 +67,8 @@ fn main() -> ExitCode {
     }
     let quick = words.contains(&"--quick");
     let mut names: Vec<&str> = words.into_iter().filter(|word| *word != "--quick").collect();
-    if let Some(unknown) = names.iter().find(|name| !ALL.contains(name)) {
+    let first = |name: &&str| ALL.contains(&name.split('/').next().unwrap_or_default());
+    if let Some(unknown) = names.iter().find(|name| !first(name)) {
         println!("endure: there is no {unknown}; --help names what there is");
         return ExitCode::from(2);
     }
@@ -65,14 +82,22 @@ fn main() -> ExitCode {
             "killed" => runtime.block_on(killed::run(quick, &mut verdicts)),
             "always" => runtime.block_on(always::run(quick, &mut verdicts)),
             "slow" => runtime.block_on(slow::run(quick, &mut verdicts)),
-            _ => runtime.block_on(bodies::run(&mut verdicts)),
+            "bodies" => runtime.block_on(bodies::run(&mut verdicts)),
+            "swaps" => runtime.block_on(swaps::run(quick, &mut verdicts)),
+            "artefacts" => runtime.block_on(artefacts::run(&mut verdicts)),
+            "crash" => runtime.block_on(crash::run(quick, &mut verdicts)),
+            _ => {
+                let only = name.split_once('/').map(|(_, behaviour)| behaviour);
+                runtime.block_on(hostile::run(quick, only, &mut verdicts));
+            }
         }
     }
     println!("\n{} ok, {} FAILED", verdicts.ok, verdicts.failed);
     if verdicts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-const ALL: [&str; 4] = ["killed", "always", "slow", "bodies"];
+const ALL: [&str; 8] =
+    ["killed", "always", "slow", "bodies", "swaps", "artefacts", "crash", "hostile"];
 
 /// What has been found so far.
 #[derive(Debug, Default)]

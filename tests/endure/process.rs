@@ -1,6 +1,7 @@
 //! What the kernel says of a process and its connections (proc(5)).
 
 use std::fs;
+use std::time::Duration;
 
 use orchestrator_tests::Gateway;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -28,3 +29,24 @@ pub(crate) fn connections(gateway: &Gateway) -> usize {
 }
 
 const LISTENING: &str = "0A";
+
+/// Whether a process is there, and not merely waiting to be buried.
+pub(crate) fn is_alive(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name, in brackets, may have spaces.
+    stat.rsplit(')')
+        .next()
+        .and_then(|rest| rest.split(' ').nth(1))
+        .is_some_and(|state| state != "Z")
+}
+
+/// Whether this comes true within a second.
+pub(crate) async fn settles(holds: impl Fn() -> bool) -> bool {
+    for _ in 0..100 {
+        if holds() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}

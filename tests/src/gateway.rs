@@ -227,10 +227,30 @@ impl Gateway {
         kill_process(self.pid, Signal::HUP).unwrap();
     }
 
+    /// The processes that it has started and not buried yet.
+    pub fn children(&self) -> Vec<u32> {
+        let parent = self.pid.as_raw_nonzero().to_string();
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_child = |process: &u32| {
+            // One may end between the two looks.
+            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok();
+            // The name, in brackets, may have spaces; state and parent follow it.
+            let own = stat.as_ref().and_then(|stat| stat.rsplit(')').next()?.split(' ').nth(2));
+            own == Some(&parent)
+        };
+        numbers.filter(is_child).collect()
+    }
+
     /// Ends it without a word, as a machine that fails does.
     pub async fn kill(&mut self) {
         self.child.start_kill().unwrap();
         self.exit().await;
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits until it has ended.

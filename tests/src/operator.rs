@@ -54,7 +54,8 @@ impl Push {
         self
     }
 
-    fn request(&self, kind: &str) -> Request {
+    /// With the tests' token.
+    pub fn request(&self, kind: &str) -> Request {
         let mut body = Vec::new();
         let mut part = |name: &str, bytes: &[u8]| {
             let head = format!(
@@ -72,7 +73,8 @@ impl Push {
             }
         }
         body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
-        let request = Request::post(&format!("/policies/{kind}/versions{}", self.query), body)
+        let target = format!("/policies/{kind}/versions{}", self.query);
+        let request = authorized(Request::post(&target, body))
             .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
         match &self.if_match {
             Some(version) => request.header("if-match", version),
@@ -81,15 +83,34 @@ impl Push {
     }
 }
 
+/// The request with the tests' token.
+fn authorized(request: Request) -> Request {
+    request.header("authorization", format!("Bearer {TOKEN}"))
+}
+
+/// The request, with the tests' token, that has a version decide.
+pub fn activation(kind: &str, version: &str) -> Request {
+    let body = json!({ "version": version }).to_string();
+    authorized(Request::post(&format!("/policies/{kind}/activate"), body))
+}
+
+/// The same for the version before the active one.
+pub fn rollback(kind: &str) -> Request {
+    authorized(Request::post(&format!("/policies/{kind}/rollback"), ""))
+}
+
 impl Gateway {
     /// One call of the admin API with the tests' token.
     pub async fn operate(&self, request: Request) -> Reply {
-        let request = request.header("authorization", format!("Bearer {TOKEN}"));
+        self.call_admin(authorized(request)).await
+    }
+
+    async fn call_admin(&self, request: Request) -> Reply {
         Client::connect(self.admin).await.call(request).await
     }
 
     pub async fn push(&self, kind: &str, push: Push) -> Reply {
-        self.operate(push.request(kind)).await
+        self.call_admin(push.request(kind)).await
     }
 
     /// The same, of a version that is taken. Returns its name.
@@ -100,12 +121,11 @@ impl Gateway {
     }
 
     pub async fn activate(&self, kind: &str, version: &str) -> Reply {
-        let body = json!({ "version": version }).to_string();
-        self.operate(Request::post(&format!("/policies/{kind}/activate"), body)).await
+        self.call_admin(activation(kind, version)).await
     }
 
     pub async fn roll_back(&self, kind: &str) -> Reply {
-        self.operate(Request::post(&format!("/policies/{kind}/rollback"), "")).await
+        self.call_admin(rollback(kind)).await
     }
 
     /// All about one policy.

@@ -5,6 +5,8 @@
 //! requests it forwards to the first configured service (or, in `judge`, tries again at once), so
 //! that a test can see other requests go on.
 
+pub mod hostile;
+
 use std::time::Duration;
 
 use orchestrator_policy::{ConfigError, Request, Setup, Verdict};

@@ -1,0 +1,23 @@
+;; Asks for 4 KiB of random bytes, the most that one call may have, again and again.
+
+;;; imports
+(import "wasi:random/random@0.2.0" (instance $random
+  (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+
+;;; lowered
+(core func $random
+  (canon lower (func $random "get-random-bytes") (memory $memory) (realloc $realloc)))
+
+;;; instance
+(export "random" (func $random))
+
+;;; host
+(import "host" "random" (func $random (param i64 i32)))
+
+;;; policy
+(func $misbehave (result i32)
+  (loop $for-ever
+    (global.set $next (i32.const 4096))
+    (call $random (i64.const 0x1000) (i32.const 1024))
+    (br $for-ever))
+  unreachable)

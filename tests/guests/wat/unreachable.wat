@@ -1,0 +1,4 @@
+;; Meets `unreachable`.
+
+;;; policy
+(func $misbehave (result i32) unreachable)
