@@ -11,6 +11,7 @@ mod contract;
 mod engine;
 mod facts;
 mod instance;
+mod overrun;
 mod stats;
 mod verify;
 mod versions;

@@ -4,45 +4,37 @@
 //! `quarantined` by its faults. Lives on the control thread. Two things are done one at a time: looking
 //! at a version, which may take long, and changing who decides, which does not wait for the other.
 
+mod book;
 mod events;
+mod guard;
 mod record;
 mod start;
 mod store;
+mod switch;
 mod watch;
 
-use std::cell::{Cell, Ref, RefCell};
-use std::pin::pin;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::{Value as Json, json};
-use tokio::sync::{Mutex, MutexGuard, Notify, mpsc, oneshot};
+use serde_json::Value as Json;
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use crate::config::{self, Config, Diagnostics, SourceMap};
 use crate::policy::{
     ConfigError, Engine, Kind, LoadError, Source, Step, Version, short_name, verify,
 };
-use crate::snapshot::{Generation, Roster};
+use crate::snapshot::Generation;
 use crate::telemetry::rollout::{Cause, Rollouts};
 use crate::worker::Command;
+use book::Book;
 use events::{Details, What};
 pub(crate) use events::{Event, Events};
 pub(crate) use record::Origin;
 use record::{Record, State};
 pub(crate) use start::{begin, check, diagnostics_of};
-use store::{History, Store};
+use store::Store;
 pub(crate) use watch::watch;
-
-/// Versions of one policy that are remembered.
-const HISTORY_MAX: usize = 64;
-
-/// How often the counts of the versions are written, while they change.
-const PERSIST_EVERY: Duration = Duration::from_secs(60);
-
-/// Workers turn to other versions between two requests. Who takes longer is named in the log.
-const SWITCH_TIME_LONG: Duration = Duration::from_secs(2);
 
 /// The versions of both policies.
 #[derive(Debug)]
@@ -65,18 +57,6 @@ pub(crate) struct Rollout {
     store: Option<Arc<Store>>,
     pub(crate) events: Events,
     pub(crate) counts: Arc<Rollouts>,
-}
-
-/// What is known of one policy.
-#[derive(Debug)]
-struct Book {
-    /// What the configuration says of it, as it was last read.
-    policy: config::Policy,
-    /// The SHA-256 of the version that the configuration names.
-    file: Option<String>,
-    previous: Option<Arc<str>>,
-    /// The oldest first.
-    records: Vec<Record>,
 }
 
 /// A version that is to be looked at, and perhaps to decide.
@@ -124,47 +104,7 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
     tokio::task::spawn_blocking(work).await.expect("nobody cancels it")
 }
 
-impl Book {
-    fn find(&self, version: &str) -> Option<&Record> {
-        self.records.iter().find(|record| *record.version == *version)
-    }
-
-    fn find_mut(&mut self, version: &str) -> Option<&mut Record> {
-        self.records.iter_mut().find(|record| *record.version == *version)
-    }
-
-    /// The one whose name or SHA-256 begins like this, where that says enough.
-    fn named(&self, begins: &str) -> Option<&Record> {
-        let mut fitting = self
-            .records
-            .iter()
-            .filter(|record| begins.len() >= 4 && record.sha256.starts_with(begins));
-        let first = fitting.next()?;
-        fitting.next().is_none().then_some(first)
-    }
-
-    /// The latest but this one that served well, among those that `is_there`.
-    fn last_good(&self, active: &str, is_there: impl Fn(&Record) -> bool) -> Option<&Record> {
-        let others = self.records.iter().filter(|it| *it.version != *active && it.served_well());
-        others.filter(|record| is_there(record)).max_by_key(|record| record.activation)
-    }
-
-    fn history(&self, active: &str) -> History {
-        let with_counts = |record: &Record| Record { counts: record.counts(), ..record.clone() };
-        let records = self.records.iter().map(with_counts).collect();
-        History::new(self.file.clone(), Some(active.into()), self.previous.clone(), records)
-    }
-}
-
 impl Rollout {
-    fn book(&self, kind: Kind) -> Ref<'_, Book> {
-        Ref::map(self.books.borrow(), |books| &books[kind as usize])
-    }
-
-    fn with_book<T>(&self, kind: Kind, change: impl FnOnce(&mut Book) -> T) -> T {
-        change(&mut self.books.borrow_mut()[kind as usize])
-    }
-
     pub(crate) fn generation(&self) -> Arc<Generation> {
         self.generation.borrow().clone()
     }
@@ -318,6 +258,11 @@ impl Rollout {
         let looked = async {
             let beside = start::cases_beside(&policy.component)?;
             let loaded = Version::load(&self.engine, kind, source, &policy, &self.services).await?;
+            self.with_book(kind, |book| {
+                if let Some(record) = book.find_mut(name) {
+                    record.state = State::Compiled;
+                }
+            });
             self.events.tell(kind, name, What::Compiled, of);
             let loaded = Arc::new(loaded);
             // Cases beside a file are about that file.
@@ -384,349 +329,6 @@ impl Rollout {
         self.look_at(kind, &record.version, &source, None, &Details::default()).await
     }
 
-    /// Has this version decide, everywhere, in one step. Returns how long the step took.
-    async fn switch(
-        &self,
-        kind: Kind,
-        version: &Arc<Version>,
-        cause: Cause,
-        by: Option<String>,
-        if_match: Option<&str>,
-    ) -> Result<Duration, Failure> {
-        let _switching = self.switching.lock().await;
-        // Somebody else may have come first.
-        self.matches(kind, if_match)?;
-        if self.book(kind).find(version.name()).is_none() {
-            let text = format!("{} was forgotten meanwhile: push it again", version.name());
-            return Err(Failure::Conflict(text));
-        }
-        if let Err(error) = self.set_up(version).await {
-            // Those that have instances of it let go of them.
-            let generation = self.generation();
-            self.publish(generation).await;
-            return Err(self.refuse(kind, version.name(), error, by.as_deref()).await);
-        }
-        let before = self.generation.borrow().rosters[kind as usize].clone();
-        let previous = (cause != Cause::Quarantine)
-            .then(|| before.active.clone())
-            .or(before.previous.clone())
-            .filter(|it| !Arc::ptr_eq(it, version) && self.may_return(kind, it));
-        self.with_book(kind, |book| {
-            self.activations.set(self.activations.get() + 1);
-            let record = book.find_mut(version.name()).expect("what is loaded has a record");
-            record.activation = self.activations.get();
-            record.activated_at = Some(record::now());
-            record.loaded = Some(version.clone());
-            (record.step, record.reason) = (None, None);
-            record.state = State::Active;
-            book.previous = previous.as_ref().map(|it| it.name().clone());
-        });
-        let roster = self.roster(kind, version.clone(), previous, &before);
-        let mut generation = Generation::clone(&self.generation());
-        generation.rosters[kind as usize] = roster;
-        generation.number += 1;
-        let number = generation.number;
-        let began = Instant::now();
-        self.publish(Arc::new(generation)).await;
-        let took = began.elapsed();
-
-        let counts = self.counts.of(kind);
-        counts.swapped(cause);
-        self.settle(kind, version.name());
-        let what = match cause {
-            Cause::Rollback | Cause::Quarantine => What::RolledBack,
-            Cause::Push | Cause::File | Cause::Activate => What::Activated,
-        };
-        let details = Details { by: by.as_deref(), generation: Some(number), ..Details::default() };
-        self.events.tell(kind, version.name(), what, &details);
-        self.persist(kind).await;
-        Ok(took)
-    }
-
-    fn may_return(&self, kind: Kind, version: &Version) -> bool {
-        self.book(kind).find(version.name()).is_some_and(|it| it.state != State::Quarantined)
-    }
-
-    /// Who stands beside `active`, of those that workers have instances of.
-    fn roster(
-        &self,
-        kind: Kind,
-        active: Arc<Version>,
-        previous: Option<Arc<Version>>,
-        before: &Roster,
-    ) -> Roster {
-        let book = self.book(kind);
-        let there = |name: &str| before.resident().find(|it| **it.name() == *name).cloned();
-        let last_good = book.last_good(active.name(), |it| there(&it.version).is_some());
-        let last_good = last_good.and_then(|record| there(&record.version));
-        Roster { active, last_good, previous }
-    }
-
-    /// All workers make instances of it, each on its own.
-    async fn set_up(&self, version: &Arc<Version>) -> Result<(), LoadError> {
-        let gone = || LoadError::Worker("the gateway is draining".into());
-        let mut answers = Vec::new();
-        let commands = self.commands.borrow().clone();
-        for worker in &commands {
-            let (done, is_done) = oneshot::channel();
-            let command = Command::SetUp { version: version.clone(), done };
-            worker.send(command).await.map_err(|_| gone())?;
-            answers.push(is_done);
-        }
-        for answer in answers {
-            answer.await.map_err(|_| gone())??;
-        }
-        Ok(())
-    }
-
-    /// Tells all workers who decides, and waits until they do so.
-    async fn publish(&self, generation: Arc<Generation>) {
-        let commands = self.commands.borrow().clone();
-        *self.generation.borrow_mut() = generation.clone();
-        self.counts.generation.store(generation.number, Relaxed);
-        for (kind, roster) in Kind::ALL.into_iter().zip(&generation.rosters) {
-            self.counts.of(kind).active.store(Arc::new(roster.active.name().clone()));
-        }
-        let all = async {
-            let mut answers = Vec::new();
-            for worker in &commands {
-                let (done, is_done) = oneshot::channel();
-                let command = Command::Serve { generation: generation.clone(), done };
-                // One that is gone drains, and needs no new versions.
-                if worker.send(command).await.is_ok() {
-                    answers.push(is_done);
-                }
-            }
-            for answer in answers {
-                let _ = answer.await; // As above.
-            }
-        };
-        let mut all = pin!(all);
-        while tokio::time::timeout(SWITCH_TIME_LONG, all.as_mut()).await.is_err() {
-            tracing::error!("a worker is too busy to turn to another version");
-        }
-    }
-
-    /// Brings the records in line with who decides now.
-    fn settle(&self, kind: Kind, active: &str) {
-        let roster = self.generation.borrow().rosters[kind as usize].clone();
-        let is_there = |name: &str| roster.resident().any(|it| **it.name() == *name);
-        let retired: Vec<Arc<str>> = self.with_book(kind, |book| {
-            let previous = book.previous.clone();
-            let mut retired = Vec::new();
-            for record in &mut book.records {
-                let was = record.state;
-                record.state = match was {
-                    State::Active | State::Previous if *record.version == *active => State::Active,
-                    State::Active | State::Previous | State::Retired
-                        if previous.as_deref() == Some(&*record.version) =>
-                    {
-                        State::Previous
-                    }
-                    State::Active | State::Previous if *record.version != *active => {
-                        retired.push(record.version.clone());
-                        State::Retired
-                    }
-                    other => other,
-                };
-                if !is_there(&record.version) && record.state != State::Verified {
-                    record.unload();
-                }
-            }
-            retired
-        });
-        for version in retired {
-            self.events.tell(kind, &version, What::Retired, &Details::default());
-        }
-        self.forget_oldest(kind);
-    }
-
-    /// Of those that wait to be activated only the latest is kept as code.
-    fn forget_older_verified(&self, kind: Kind, latest: &str) {
-        self.with_book(kind, |book| {
-            for record in &mut book.records {
-                if record.state == State::Verified && *record.version != *latest {
-                    record.unload();
-                }
-            }
-        });
-        self.forget_oldest(kind);
-    }
-
-    fn forget_oldest(&self, kind: Kind) {
-        self.with_book(kind, |book| {
-            while book.records.len() > HISTORY_MAX {
-                let oldest = book.records.iter().position(|it| it.loaded.is_none());
-                let Some(oldest) = oldest else { break };
-                book.records.remove(oldest);
-                self.has_litter.set(true);
-            }
-        });
-    }
-
-    /// Writes the history of a policy. Where that fails, the gateway goes on: what it serves is right,
-    /// but a restart would not know of it.
-    async fn persist(&self, kind: Kind) {
-        let Some(store) = self.store.clone() else { return };
-        let history = self.book(kind).history(&self.active(kind));
-        // What both are made of: they may share a component.
-        let kept: Option<Vec<Record>> = self
-            .has_litter
-            .take()
-            .then(|| self.books.borrow().iter().flat_map(|book| book.records.clone()).collect());
-        let written = off_thread(move || {
-            store.write(kind, &history)?;
-            kept.map_or(Ok(()), |kept| store.prune(kept.iter()))
-        });
-        if let Err(error) = written.await {
-            let policy = kind.name();
-            tracing::error!(policy, %error, "the history cannot be written to `server.state_dir`");
-        }
-    }
-
-    /// Writes what both policies have decided so far.
-    pub(crate) async fn persist_all(&self) {
-        for kind in Kind::ALL {
-            self.persist(kind).await;
-        }
-    }
-
-    /// Waits for versions that make too many faults, and puts the last good one in their place.
-    pub(crate) async fn guard(self: Rc<Self>, too_many_faults: Arc<Notify>) {
-        let mut written = 0;
-        loop {
-            let rung = tokio::time::timeout(PERSIST_EVERY, too_many_faults.notified()).await;
-            for kind in Kind::ALL.into_iter().filter(|_| rung.is_ok()) {
-                self.quarantine(kind).await;
-            }
-            // What was decided meanwhile would be lost with a process that is killed.
-            let decided = Kind::ALL.map(|kind| self.decisions(kind)).iter().sum();
-            if rung.is_err() && decided != written {
-                written = decided;
-                self.persist_all().await;
-            }
-        }
-    }
-
-    fn decisions(&self, kind: Kind) -> u64 {
-        let roster = &self.generation.borrow().rosters[kind as usize];
-        roster.resident().map(|version| version.stats().summary().decisions()).sum()
-    }
-
-    async fn quarantine(self: &Rc<Self>, kind: Kind) {
-        let roster = self.generation.borrow().rosters[kind as usize].clone();
-        let crossed: Vec<_> =
-            roster.resident().filter(|it| it.stats().take_crossed()).cloned().collect();
-        for bad in crossed {
-            let limits = bad.limits();
-            let last = bad.stats().last_fault();
-            let reason = format!(
-                "{} faults within {} (`fault_threshold`, `fault_window`); the last: {}",
-                limits.fault_threshold.unwrap_or_default(),
-                humantime::format_duration(limits.fault_window),
-                last.as_deref().map_or("", String::as_str)
-            );
-            let is_active = Arc::ptr_eq(&bad, &roster.active);
-            if is_active && roster.last_good.is_none() {
-                let (policy, version) = (kind.name(), &**bad.name());
-                tracing::error!(policy, version, reason, "no last good version can take its place");
-                continue;
-            }
-            self.with_book(kind, |book| {
-                if let Some(record) = book.find_mut(bad.name()) {
-                    record.fails(State::Quarantined, Step::Decisions, reason.clone());
-                }
-                book.previous.take_if(|previous| **previous == **bad.name());
-            });
-            self.counts.of(kind).quarantined.fetch_add(1, Relaxed);
-            let details = Details {
-                step: Some(Step::Decisions),
-                reason: Some(&reason),
-                ..Details::default()
-            };
-            self.events.tell(kind, bad.name(), What::Quarantined, &details);
-            match (is_active, &roster.last_good) {
-                (true, Some(last_good)) => {
-                    // It is resident: this cannot fail but while draining.
-                    let _ = self.switch(kind, last_good, Cause::Quarantine, None, None).await;
-                }
-                _ => self.rearrange(kind).await,
-            }
-            // Another may have to be loaded, and the next to be quarantined must not wait for that.
-            let rollout = self.clone();
-            tokio::task::spawn_local(async move { rollout.complete(kind).await });
-        }
-    }
-
-    /// The same version decides; who stands beside it may have changed.
-    async fn rearrange(&self, kind: Kind) {
-        let _switching = self.switching.lock().await;
-        let before = self.generation.borrow().rosters[kind as usize].clone();
-        let previous = before.previous.clone().filter(|it| self.may_return(kind, it));
-        let roster = self.roster(kind, before.active.clone(), previous, &before);
-        let mut generation = Generation::clone(&self.generation());
-        generation.rosters[kind as usize] = roster;
-        self.publish(Arc::new(generation)).await;
-        self.settle(kind, before.active.name());
-        self.persist(kind).await;
-    }
-
-    /// Loads those that are to stand beside the active version and are not there: after a start, and
-    /// when the last good one has gone.
-    pub(crate) async fn complete(&self, kind: Kind) {
-        let active = self.active(kind);
-        let beside = |book: &Book| {
-            let previous = book.previous.as_deref().and_then(|it| book.find(it)).cloned();
-            [previous, book.last_good(&active, |_| true).cloned()]
-        };
-        let wanted = beside(&self.book(kind));
-        for record in wanted.into_iter().flatten().filter(|record| record.loaded.is_none()) {
-            self.bring_back(kind, &record).await;
-        }
-        let _switching = self.switching.lock().await;
-        // Somebody may have been faster.
-        if *self.active(kind) != *active {
-            return;
-        }
-        let mut found = Vec::new();
-        let wanted = beside(&self.book(kind));
-        for record in wanted {
-            let Some(version) = record.and_then(|record| record.loaded) else {
-                found.push(None);
-                continue;
-            };
-            let set_up = self.set_up(&version).await;
-            found.push(set_up.is_ok().then_some(version));
-        }
-        let mut generation = Generation::clone(&self.generation());
-        let now = &mut generation.rosters[kind as usize];
-        now.last_good = found.pop().flatten();
-        now.previous = found.pop().flatten();
-        self.publish(Arc::new(generation)).await;
-        self.settle(kind, &active);
-    }
-
-    /// Makes code of an earlier version again.
-    async fn bring_back(&self, kind: Kind, record: &Record) {
-        if self.store.is_none() {
-            return;
-        }
-        let state = record.state;
-        let loaded = self.load_again(kind, record).await;
-        self.with_book(kind, |book| {
-            let Some(record) = book.find_mut(&record.version) else { return };
-            match &loaded {
-                Ok(_) => record.state = state,
-                // It has served, but cannot any more, with this gateway and these services.
-                Err(_) => record.activation = 0,
-            }
-        });
-        if let Err(failure) = &loaded {
-            let (policy, version) = (kind.name(), &*record.version);
-            tracing::warn!(policy, version, %failure, "an earlier version is of no use any more");
-        }
-    }
-
     /// Takes over what the configuration names, where that has changed. With `asked`, also what was
     /// refused before.
     pub(crate) async fn reload(&self, new: Option<&(Config, SourceMap)>, asked: bool) {
@@ -787,51 +389,5 @@ impl Rollout {
                 }
             }
         }
-    }
-
-    /// Everything about one policy, for the admin API.
-    pub(crate) fn shown(&self, kind: Kind) -> Json {
-        let generation = self.generation();
-        let roster = &generation.rosters[kind as usize];
-        let book = self.book(kind);
-        let name = |version: &Option<Arc<Version>>| version.as_ref().map(|it| it.name().clone());
-        let file = book.file.as_deref().map(|sha256| &sha256[..12.min(sha256.len())]);
-        json!({
-            "kind": kind.name(),
-            "active": roster.active.name(),
-            "previous": name(&roster.previous),
-            "last_good": name(&roster.last_good),
-            "file": file,
-            "differs_from_file": file.is_some_and(|file| *file != **roster.active.name()),
-            "generation": generation.number,
-            "versions": book.records.iter().rev().map(Self::shown_record).collect::<Vec<_>>(),
-        })
-    }
-
-    /// One version, for the admin API.
-    pub(crate) fn shown_version(&self, kind: Kind, version: &str) -> Option<Json> {
-        self.book(kind).find(version).map(Self::shown_record)
-    }
-
-    fn shown_record(record: &Record) -> Json {
-        let counts = record.counts();
-        json!({
-            "version": record.version,
-            "sha256": record.sha256,
-            "component_sha256": record.component_sha256,
-            "config_sha256": record.config_sha256,
-            "state": record.state,
-            "step": record.step,
-            "reason": record.reason,
-            "origin": record.origin,
-            "by": record.by,
-            "received_at": record.received_at,
-            "activated_at": record.activated_at,
-            "size": record.size,
-            "resident": record.loaded.is_some(),
-            "decisions": counts.decisions,
-            "faults": counts.faults,
-            "decision_us": counts.decision_us,
-        })
     }
 }

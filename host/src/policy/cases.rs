@@ -6,7 +6,7 @@
 //! looked at.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use serde::Deserialize;
@@ -18,6 +18,9 @@ use super::facts::{
 };
 use super::versions::LoadError;
 use super::{Fault, Kind};
+use written::{Milliseconds, OutcomeWord, Retry, Routing, Written, WrittenOutcome};
+
+mod written;
 
 /// The most that a version can have.
 const CASES_MAX: usize = 1000;
@@ -27,139 +30,6 @@ const NOW_MS: u64 = 1_767_225_600_000;
 
 /// Whether a self-test holds must not depend on luck.
 const SEED: u64 = 0x5eed;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    name: Option<String>,
-    #[serde(default)]
-    request: WrittenRequest,
-    #[serde(default)]
-    services: BTreeMap<String, WrittenState>,
-    failure: Option<WrittenFailure>,
-    decision: Json,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct WrittenRequest {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-    client: IpAddr,
-    scheme: String,
-}
-
-impl Default for WrittenRequest {
-    fn default() -> Self {
-        WrittenRequest {
-            method: "GET".into(),
-            path: "/".into(),
-            headers: BTreeMap::new(),
-            client: Ipv4Addr::LOCALHOST.into(),
-            scheme: "http".into(),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenState {
-    circuit: Option<CircuitWord>,
-    health: Option<HealthWord>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CircuitWord {
-    Closed,
-    Open,
-    HalfOpen,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum HealthWord {
-    Healthy,
-    Degraded,
-    Unhealthy,
-    Unknown,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenFailure {
-    service: Option<String>,
-    #[serde(default = "one")]
-    number: u32,
-    outcome: WrittenOutcome,
-    #[serde(default)]
-    sent: bool,
-    #[serde(default)]
-    others_left: u32,
-    #[serde(default)]
-    elapsed_ms: u64,
-    #[serde(default = "half_a_minute")]
-    remaining_ms: u64,
-    retry_after_ms: Option<u64>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn half_a_minute() -> u64 {
-    30_000
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum WrittenOutcome {
-    Status(u16),
-    Word(OutcomeWord),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum OutcomeWord {
-    ConnectFailed,
-    ConnectionLost,
-    Timeout,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Routing {
-    forward: Option<String>,
-    respond: Option<u16>,
-    path: Option<String>,
-    timeout_ms: Option<u64>,
-    attempt_timeout_ms: Option<u64>,
-    request_body_max: Option<u64>,
-    route: Option<String>,
-    affinity: Option<String>,
-    body: Option<String>,
-    #[serde(default)]
-    request_headers: BTreeMap<String, Option<String>>,
-    #[serde(default)]
-    response_headers: BTreeMap<String, Option<String>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Retry {
-    again_after_ms: Option<Milliseconds>,
-    elsewhere: Option<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Milliseconds {
-    Exactly(u64),
-    Between { min: u64, max: u64 },
-}
 
 /// What a case is to come to.
 #[derive(Debug)]
@@ -313,24 +183,6 @@ impl Written {
             failure,
             wanted: Some(wanted),
         })
-    }
-}
-
-impl WrittenState {
-    fn read(&self) -> ServiceState {
-        ServiceState {
-            circuit: match self.circuit.unwrap_or(CircuitWord::Closed) {
-                CircuitWord::Closed => Circuit::Closed,
-                CircuitWord::Open => Circuit::Open,
-                CircuitWord::HalfOpen => Circuit::HalfOpen,
-            },
-            health: match self.health.unwrap_or(HealthWord::Healthy) {
-                HealthWord::Healthy => Health::Healthy,
-                HealthWord::Degraded => Health::Degraded,
-                HealthWord::Unhealthy => Health::Unhealthy,
-                HealthWord::Unknown => Health::Unknown,
-            },
-        }
     }
 }
 

@@ -1,0 +1,111 @@
+//! What becomes of a guest at the end of each of its ticks, and which fault it was that ended one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use wasmtime::{StoreContextMut, UpdateDeadline};
+
+use super::Fault;
+use super::bindings::{Host, Phase, TooMuch};
+use super::engine::{TICK, Ticker};
+use super::instance::INSTANCES_PER_WORKER_MAX;
+
+/// Decisions of one version that may overrun at once on a worker; a further one ends at its first
+/// tick. The rest of the instances is for those that do not.
+pub(super) const OVERRUNS_MAX: usize = INSTANCES_PER_WORKER_MAX as usize / 2;
+
+/// A time in ticks of [`TICK`].
+pub(super) fn ticks(time: Duration) -> u32 {
+    time.as_millis().try_into().unwrap_or(u32::MAX)
+}
+
+/// Runs whenever a guest meets the end of its tick: another turn, or the end of the call.
+pub(super) fn overrun(
+    mut store: StoreContextMut<'_, Host>,
+    ticker: &Ticker,
+    runaway: &Arc<Semaphore>,
+    overruns: &Arc<Semaphore>,
+) -> wasmtime::Result<UpdateDeadline> {
+    // The ticker must not rest while a guest is being counted.
+    ticker.want();
+    let host = store.data_mut();
+    let decides = !matches!(host.phase, Phase::Configure);
+    let slices = &mut host.slices;
+    slices.used += 1;
+    *slices.turn.lock().expect("nobody panics while holding it") = None;
+    if slices.used >= slices.max {
+        let key = if decides { "decision_timeout" } else { "configure_timeout" };
+        let text = format!("ran for {} ms (its limit is `{key}`)", slices.max);
+        return Err(TimedOut::Own(text).into());
+    }
+    if decides && slices.overrun.is_none() {
+        let Ok(place) = overruns.clone().try_acquire_owned() else {
+            let text = format!("ran for a tick while {OVERRUNS_MAX} decisions overran already");
+            return Err(TimedOut::Own(text).into());
+        };
+        slices.overrun = Some(place);
+    }
+    let now = Instant::now();
+    if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
+        let text = format!(
+            "took {:?} by the wall clock, {} ms of it its own (its limit is `wall_timeout`)",
+            slices.wall_max, slices.used
+        );
+        return Err(TimedOut::Wall(text).into());
+    }
+    let (runaway, turn) = (runaway.clone(), slices.turn.clone());
+    let wait = async move {
+        let permit = runaway.acquire_owned().await.expect("the semaphore is never closed");
+        // One tick for everybody else, then one tick for this guest, which keeps the only place
+        // meanwhile: any number of runaways together get half of the worker.
+        tokio::time::sleep(TICK).await;
+        *turn.lock().expect("nobody panics while holding it") = Some(permit);
+    };
+    Ok(UpdateDeadline::YieldCustom(1, Box::pin(wait)))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum TimedOut {
+    /// By the time that the guest itself ran.
+    #[error("{0}")]
+    Own(String),
+    #[error("{0}")]
+    Wall(String),
+}
+
+pub(super) fn fault_of(error: &wasmtime::Error) -> Fault {
+    match error.downcast_ref::<TimedOut>() {
+        Some(TimedOut::Own(text)) => return Fault::Timeout(text.clone()),
+        Some(TimedOut::Wall(text)) => return Fault::WallClock(text.clone()),
+        None => {}
+    }
+    if let Some(TooMuch(text)) = error.downcast_ref() {
+        return Fault::Result(text.clone());
+    }
+    let text = error.root_cause().to_string();
+    // wasmtime has no types for what these limits of its own refuse, and its words do not name the
+    // keys that set them.
+    if text.contains("growing memory") {
+        return Fault::Memory(format!("{} (its limit is `memory_max`)", excerpt(&text)));
+    }
+    if text.contains("growing table") {
+        return Fault::Table(format!("{} (its limit is `table_elements_max`)", excerpt(&text)));
+    }
+    if text.contains("call stack exhausted") {
+        return Fault::Stack(format!("{} (its limit is `stack_max`)", excerpt(&text)));
+    }
+    if text.contains("fuel allocated for hostcalls") {
+        return Fault::Result(format!("{} (its limit is `result_max`)", excerpt(&text)));
+    }
+    Fault::Trap(excerpt(text.strip_prefix("wasm trap: ").unwrap_or(&text)))
+}
+
+/// A guest's words for the log: not more than a line's worth, without control characters.
+pub(super) fn excerpt(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 300;
+    text.chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .take(CHARACTERS_MAX)
+        .collect()
+}
