@@ -10,6 +10,7 @@ mod compile;
 mod contract;
 mod engine;
 mod facts;
+mod gate;
 mod inspect;
 mod instance;
 mod overrun;
@@ -25,6 +26,7 @@ pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState, StateOf,
 };
+pub use gate::Gate;
 pub use inspect::{Inspection, inspect};
 pub use instance::Warm;
 pub use stats::{Stats, Summary};

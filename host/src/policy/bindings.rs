@@ -65,6 +65,8 @@ pub(super) struct Slices {
     pub(super) wall_max: std::time::Duration,
     /// Leave to run a further slice; shared with the future that obtains it.
     pub(super) turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    /// The first tick may have ended just after the call had begun.
+    pub(super) grace: bool,
     /// One of the places for decisions that overrun; none while this one does not.
     pub(super) overrun: Option<OwnedSemaphorePermit>,
 }

@@ -9,6 +9,7 @@ use wasmtime::{StoreContextMut, UpdateDeadline};
 use super::Fault;
 use super::bindings::{Host, Phase, TooMuch};
 use super::engine::{TICK, Ticker};
+use super::gate::Strain;
 use super::instance::INSTANCES_PER_WORKER_MAX;
 
 /// Decisions of one version that may overrun at once on a worker; a further one ends at its first
@@ -24,7 +25,7 @@ pub(super) fn ticks(time: Duration) -> u32 {
 pub(super) fn overrun(
     mut store: StoreContextMut<'_, Host>,
     ticker: &Ticker,
-    runaway: &Arc<Semaphore>,
+    (place, strain): (&Arc<Semaphore>, &Strain),
     overruns: &Arc<Semaphore>,
 ) -> wasmtime::Result<UpdateDeadline> {
     // The ticker must not rest while a guest is being counted.
@@ -33,6 +34,9 @@ pub(super) fn overrun(
     let decides = !matches!(host.phase, Phase::Configure);
     let slices = &mut host.slices;
     slices.used += 1;
+    if decides {
+        strain.overran();
+    }
     *slices.turn.lock().expect("nobody panics while holding it") = None;
     if slices.used >= slices.max {
         let key = if decides { "decision_timeout" } else { "configure_timeout" };
@@ -41,6 +45,9 @@ pub(super) fn overrun(
     }
     if decides && slices.overrun.is_none() {
         let Ok(place) = overruns.clone().try_acquire_owned() else {
+            if std::mem::take(&mut slices.grace) {
+                return Ok(UpdateDeadline::Continue(1));
+            }
             let text = format!("ran for a tick while {OVERRUNS_MAX} decisions overran already");
             return Err(TimedOut::Own(text).into());
         };
@@ -54,9 +61,9 @@ pub(super) fn overrun(
         );
         return Err(TimedOut::Wall(text).into());
     }
-    let (runaway, turn) = (runaway.clone(), slices.turn.clone());
+    let (place, turn) = (place.clone(), slices.turn.clone());
     let wait = async move {
-        let permit = runaway.acquire_owned().await.expect("the semaphore is never closed");
+        let permit = place.acquire_owned().await.expect("the semaphore is never closed");
         // One tick for everybody else, then one tick for this guest, which keeps the only place
         // meanwhile: any number of runaways together get half of the worker.
         tokio::time::sleep(TICK).await;

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tokio::sync::Semaphore;
 
 use super::bindings::Phase;
 use super::cases::{self, Came, Case};
 use super::engine::Engine;
 use super::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
+use super::gate::Gate;
 use super::instance::{Instance, Warm};
 use super::versions::{LoadError, Version};
 use super::{Fault, Kind};
@@ -99,8 +99,7 @@ impl Trial {
     async fn begin(engine: &Engine, version: &Arc<Version>) -> Result<Trial, LoadError> {
         // A case says how all services are.
         let nothing = |_| ServiceState { circuit: Circuit::Closed, health: Health::Unknown };
-        let runaway = Arc::new(Semaphore::new(1));
-        let warm = Warm::empty(engine, version.clone(), runaway, Arc::new(nothing));
+        let warm = Warm::empty(engine, version.clone(), Gate::new(), Arc::new(nothing));
         let instance = warm.build().await?;
         Ok(Trial { warm, instance: Some(instance) })
     }
