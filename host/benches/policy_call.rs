@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use orchestrator::config::{Component, Config, Policy};
 use orchestrator::policy::{
-    Circuit, Engine, FailedAttempt, Fault, Gate, Health, Kind, Outcome, RequestFacts, ServiceState,
+    Circuit, Engine, FailedAttempt, Fault, Health, Kind, Outcome, RequestFacts, ServiceState,
     Sizing, Source, StateOf, Version, Warm,
 };
 use serde_json::json;
 use tokio::runtime::{LocalOptions, LocalRuntime};
+use tokio::sync::Semaphore;
 
 /// The gateway's own.
 #[global_allocator]
@@ -109,7 +110,7 @@ fn configured(runtime: &LocalRuntime, engine: &Engine, version: Arc<Version>) ->
     let state_of: StateOf =
         Arc::new(|_| ServiceState { circuit: Circuit::Closed, health: Health::Healthy });
     runtime
-        .block_on(Warm::new(engine, version, Gate::new(), state_of))
+        .block_on(Warm::new(engine, version, Arc::new(Semaphore::new(1)), state_of))
         .expect("a good configuration")
 }
 

@@ -26,7 +26,6 @@ pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState, StateOf,
 };
-pub use gate::Gate;
 pub use inspect::{Inspection, inspect};
 pub use instance::Warm;
 pub use stats::{Stats, Summary};
@@ -65,8 +64,12 @@ pub enum Fault {
     #[error("timeout: {0}")]
     Timeout(String),
     /// It was not over when the wall clock's cap was reached, which may be the machine's fault.
-    #[error("wall clock: {0}")]
-    WallClock(String),
+    #[error("wall clock: {text}")]
+    WallClock {
+        text: String,
+        /// The ticks that it ran itself.
+        own_ticks: u32,
+    },
     /// It wanted more memory than `memory_max`.
     #[error("memory: {0}")]
     Memory(String),
@@ -91,8 +94,13 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether it counts against the version: what may be the machine's fault does not.
+    /// Whether it counts against the version: what may be the machine's fault does not. Where many
+    /// decisions overrun at once they share their ticks, and the wall clock ends all of them.
     pub(crate) fn is_its_own(&self) -> bool {
-        !matches!(self, Fault::WallClock(_) | Fault::NoInstance(_))
+        match self {
+            Fault::WallClock { own_ticks, .. } => *own_ticks > 1,
+            Fault::NoInstance(_) => false,
+            _ => true,
+        }
     }
 }

@@ -7,9 +7,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::config::Config;
 use crate::cors::Cors;
-use crate::policy::{Engine, Gate, LoadError, StateOf, Version, Warm};
+use crate::policy::{Engine, LoadError, StateOf, Version, Warm};
 use crate::telemetry::record::Versions;
 use crate::upstream::{LocalServices, Services};
 
@@ -67,7 +69,8 @@ pub(crate) struct Residents {
     config: Arc<Config>,
     services: LocalServices,
     cors: Rc<Cors>,
-    gate: Rc<Gate>,
+    /// The worker's single place for a decision that overran its tick.
+    runaway: Arc<Semaphore>,
     state_of: Shown<StateOf>,
     all: RefCell<Vec<Rc<Warm>>>,
 }
@@ -88,7 +91,7 @@ impl Residents {
             cors: Rc::new(Cors::new(&config.cors)),
             config,
             services: LocalServices::new(services),
-            gate: Gate::new(),
+            runaway: Arc::new(Semaphore::new(1)),
             state_of: Shown(Arc::new(move |service| shared.state(service))),
             all: RefCell::default(),
         }
@@ -104,7 +107,7 @@ impl Residents {
             return Ok(());
         }
         let state_of = self.state_of.0.clone();
-        let warm = Warm::new(&self.engine, version, self.gate.clone(), state_of).await?;
+        let warm = Warm::new(&self.engine, version, self.runaway.clone(), state_of).await?;
         self.all.borrow_mut().push(warm);
         Ok(())
     }

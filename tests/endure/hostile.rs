@@ -49,6 +49,9 @@ const QUICK: Plan = Plan {
     pushed_every: 10,
 };
 
+/// More evil requests at once are a crowd.
+const CROWD_MAX: u32 = 8;
+
 /// All behaviours, or the one of this name.
 pub(crate) async fn run(quick: bool, only: Option<&str>, verdicts: &mut Verdicts) {
     let bench = Bench::new(if quick { QUICK } else { WHOLE }).await;
@@ -63,6 +66,10 @@ pub(crate) async fn run(quick: bool, only: Option<&str>, verdicts: &mut Verdicts
         let behaviours = table::of(kind);
         for (number, behaviour) in behaviours.iter().enumerate() {
             if only.is_some_and(|only| only != behaviour.name) {
+                continue;
+            }
+            // Crowds are about time.
+            if !bench.plan.compares && behaviour.at_once > CROWD_MAX {
                 continue;
             }
             let mut found = bench.alone(kind, behaviour, &good).await;

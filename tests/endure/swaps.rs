@@ -101,7 +101,7 @@ pub(crate) async fn run(quick: bool, verdicts: &mut Verdicts) {
     figure("pushes", swapper.pushes.said());
     let longest = swapper.rollbacks.longest();
     let said = swapper.rollbacks.said();
-    verdicts.verdict(longest < ROLLBACK_MAX_MS, "each rollback takes less than 10 ms", said);
+    verdicts.of_time(longest < ROLLBACK_MAX_MS, "each rollback takes less than 10 ms", said);
 }
 
 /// Each pair is compared in itself; of the pairs, the one in the middle counts.
@@ -120,7 +120,7 @@ fn p99(without: &mut [Found], with: &mut [Found], verdicts: &mut Verdicts) {
     let (factor, more) = (median(|pair| pair.0), median(|pair| pair.1));
     let said = format!("{factor:.2} times, {more:+.2} ms");
     let holds = factor <= P99_FACTOR_MAX || more <= P99_MORE_MAX_MS;
-    verdicts.verdict(holds, "p99 with swaps is at most 1.2 times, or 2 ms more", said);
+    verdicts.of_time(holds, "p99 with swaps is at most 1.2 times, or 2 ms more", said);
 }
 
 async fn requests(gateway: &Gateway, mut all: Found, swapper: &Swapper, verdicts: &mut Verdicts) {

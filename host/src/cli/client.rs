@@ -27,8 +27,11 @@ const TOKEN_VARIABLE: &str = "ORCHESTRATOR_TOKEN";
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// A version may take its time to be compiled.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
+/// An answer to a question is there at once.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A version may take its time to be compiled: as long as `compile_timeout` may be, and what follows.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
 
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -90,7 +93,7 @@ pub(super) struct Answer {
 impl Gateway {
     /// A question, which anybody may ask.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Answer> {
-        self.call(request(Method::GET, path, Bytes::new())).await
+        self.call(request(Method::GET, path, Bytes::new()), ANSWER_TIME_MAX).await
     }
 
     /// A change, which needs a token, and happens only while the version that was seen is active.
@@ -119,7 +122,7 @@ impl Gateway {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        self.call(request).await
+        self.call(request, CHANGE_TIME_MAX).await
     }
 
     fn token(&self) -> anyhow::Result<Option<String>> {
@@ -131,7 +134,8 @@ impl Gateway {
                 Err(_) => return Ok(None),
             },
         };
-        Ok(text.lines().next().map(|line| line.trim().to_owned()))
+        let token = text.lines().next().map(str::trim).filter(|token| !token.is_empty());
+        Ok(token.map(str::to_owned))
     }
 
     fn address(&self) -> anyhow::Result<Address> {
@@ -144,7 +148,11 @@ impl Gateway {
         }
     }
 
-    async fn call(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    async fn call(
+        &self,
+        request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> anyhow::Result<Answer> {
         let address = self.address()?;
         let connecting = async {
             Ok::<Box<dyn Duplex>, std::io::Error>(match &address {
@@ -170,9 +178,13 @@ impl Gateway {
             let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
             anyhow::Ok((head, body))
         };
-        let (head, body) = tokio::time::timeout(ANSWER_TIME_MAX, speaking)
+        let (head, body) = tokio::time::timeout(patience, speaking)
             .await
-            .context("the gateway took too long")?
+            .with_context(|| {
+                format!(
+                    "no answer in {patience:?}; a change that was begun is finished all the same"
+                )
+            })?
             .with_context(|| format!("the gateway at {address} broke off"))?;
         let body = serde_json::from_slice(&body)
             .with_context(|| format!("what answers at {address} is no gateway's admin listener"))?;
@@ -207,9 +219,9 @@ impl Answer {
             serde_json::to_writer_pretty(&mut out, &self.body)?;
             writeln!(out)?;
         } else if self.status.is_success() {
-            write!(out, "{}", told(&self.body))?;
+            write!(out, "{}", printable(&told(&self.body)))?;
         } else {
-            tell(&self.wrong());
+            tell(&printable(&self.wrong()));
         }
         Ok(code)
     }
@@ -237,6 +249,19 @@ impl Answer {
         };
         all
     }
+}
+
+/// What policies and tools say must not move a terminal's cursor. The table's own colours stay.
+pub(super) fn printable(text: &str) -> String {
+    let is_own = |rest: &str| rest.starts_with("\x1b[1m") || rest.starts_with("\x1b[0m");
+    text.char_indices()
+        .map(|(at, character)| match character {
+            '\n' => '\n',
+            '\x1b' if is_own(&text[at..]) => '\x1b',
+            other if other.is_control() => '\u{fffd}',
+            other => other,
+        })
+        .collect()
 }
 
 /// Rows in columns, as wide as they need to be.

@@ -4,7 +4,7 @@
 mod guide;
 mod stand_in;
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,7 +53,9 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
     }
 
     // Whoever sees the demo's words may replace its policies.
-    let token = format!("{:032x}", fastrand::u128(..));
+    let mut secret = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    let token = format!("{:032x}", u128::from_ne_bytes(secret));
     let mut token_file = tempfile::NamedTempFile::new()?;
     writeln!(token_file, "{token}")?;
     config.admin.tokens = vec![AdminToken {

@@ -248,7 +248,7 @@ fn versions(policy: &Json) -> String {
             of("state"),
             of("origin"),
             of("by"),
-            at.split('.').next().unwrap_or_default().to_owned(),
+            at.split_once('.').map_or_else(|| at.clone(), |(seconds, _)| format!("{seconds}Z")),
             bytes(&version["size"]),
             of("decisions"),
             faults.to_string(),

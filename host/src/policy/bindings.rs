@@ -58,15 +58,14 @@ pub(super) enum Phase {
 /// How much of its time a call has used.
 #[derive(Debug, Default)]
 pub(super) struct Slices {
-    /// Ticks in which the guest itself was running.
+    /// Parts of ticks in which the guest itself was running.
     pub(super) used: u32,
+    /// In ticks.
     pub(super) max: u32,
     pub(super) wall_end: Option<std::time::Instant>,
     pub(super) wall_max: std::time::Duration,
     /// Leave to run a further slice; shared with the future that obtains it.
     pub(super) turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
-    /// The first tick may have ended just after the call had begun.
-    pub(super) grace: bool,
     /// One of the places for decisions that overrun; none while this one does not.
     pub(super) overrun: Option<OwnedSemaphorePermit>,
 }

@@ -3,12 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
 use wasmtime::component::Linker;
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{
+    Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
 use super::Kind;
 use super::bindings::{self, Host};
@@ -19,6 +22,13 @@ use crate::config::PolicyLimits;
 
 /// One tick of the clock that interrupts guests, and the unit of `decision_timeout`.
 pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// The ticker goes before those that it interrupts.
+const TICKER_NICE: i32 = -10;
+
+/// The parts of a tick that is cut up, and how many ticks are, from when that was last asked for.
+pub(super) const TICK_PARTS: u32 = 8;
+const HURRY_TICKS: u32 = 16;
 
 /// The ticker rests after so many ticks in which no decision was asked for.
 const REST_AFTER_TICKS: u32 = 1000;
@@ -31,9 +41,11 @@ const KINDS: u32 = 2;
 /// one that is being set up, and for those that old requests still hold.
 const VERSIONS_AT_WORK: u32 = 3;
 
-/// Slots of the pool that keep their memory after an instance has gone: memory that does not come
-/// back.
-const WARM_SLOTS_MAX: u32 = 16;
+/// Slots of the pool that keep their memory after an instance has gone, and how much of it: memory that
+/// does not come back. Without it, a guest that fills its memory makes the kernel find pages for it, which
+/// nothing can interrupt, again and again.
+const WARM_SLOTS_MAX: u32 = 8;
+const RESIDENT_BYTES_MAX: usize = 8 << 20;
 
 /// What the pool has to hold. Raising it needs a restart: the pool is reserved once.
 #[derive(Debug, Clone, Copy)]
@@ -168,6 +180,8 @@ fn pool(sizing: Sizing) -> PoolingAllocationConfig {
         .max_tables_per_component(sizing.tables_max)
         .table_elements(sizing.table_elements_max)
         .max_memory_size(sizing.memory_max)
+        .linear_memory_keep_resident(sizing.memory_max.min(RESIDENT_BYTES_MAX))
+        .pagemap_scan(Enabled::Auto)
         .max_unused_warm_slots(instances.min(WARM_SLOTS_MAX));
     pool
 }
@@ -178,6 +192,8 @@ pub(super) struct Ticker {
     /// [`REST_AFTER_TICKS`].
     wanted: AtomicBool,
     resting: AtomicBool,
+    /// Ticks that are still to be cut up, counted down by the ticker.
+    hurried: AtomicU32,
     thread: std::sync::OnceLock<Thread>,
 }
 
@@ -186,15 +202,25 @@ impl Ticker {
         let ticker = Arc::new(Ticker {
             wanted: AtomicBool::new(true),
             resting: AtomicBool::new(false),
+            hurried: AtomicU32::new(0),
             thread: std::sync::OnceLock::new(),
         });
         // The thread lives as long as the process, as the engine does.
         let own = ticker.clone();
         let handle = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            // It sleeps nearly always, and what it wakes for is to end what keeps others waiting. Who may
+            // not ask for this has ticks that are longer on a machine that is busy.
+            let _ = setpriority_process(None, TICKER_NICE);
             loop {
                 for _ in 0..REST_AFTER_TICKS {
-                    std::thread::park_timeout(TICK);
-                    engine.increment_epoch();
+                    let epochs = own.epochs_a_tick();
+                    if epochs > 1 {
+                        own.hurried.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    for _ in 0..epochs {
+                        std::thread::park_timeout(TICK / epochs);
+                        engine.increment_epoch();
+                    }
                 }
                 if !own.wanted.swap(false, Ordering::SeqCst) {
                     own.rest();
@@ -214,6 +240,17 @@ impl Ticker {
         if self.resting.load(Ordering::SeqCst) {
             self.thread.get().expect("set before the engine was handed out").unpark();
         }
+    }
+
+    /// For a while ticks are cut up: so many decisions overrun that of each further one only a part of a
+    /// tick shall be lost.
+    pub(super) fn hurry(&self) {
+        self.hurried.store(HURRY_TICKS, Ordering::Relaxed);
+    }
+
+    /// The epochs that a tick has now.
+    pub(super) fn epochs_a_tick(&self) -> u32 {
+        if self.hurried.load(Ordering::Relaxed) > 0 { TICK_PARTS } else { 1 }
     }
 
     fn rest(&self) {

@@ -1,33 +1,40 @@
-//! Who decides next on a worker whose decisions overrun their ticks.
+//! Who is decided about next by a version whose decisions overrun their ticks.
 //!
 //! A decision is over within microseconds or is interrupted at the end of its first tick: nobody knows
 //! before which of the two it is. Where many of the second sort arrive at once, each would take its first
 //! tick before anything else of the worker goes on. So, once one has overrun, decisions begin one by one
-//! for a while, with a look at the sockets in between, and the newest first: a request that has just
-//! arrived waits for one tick of somebody else's and not for all.
+//! for a while, with a look at the sockets in between, the newest and the oldest in turn: a request that
+//! came before or behind a burst of such waits for few of them and not for all.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::Fault;
 
 /// So many decisions in a row that do not overrun, and they begin as they come again.
-const CALM_AFTER: u32 = 1000;
+const CALM_AFTER: u32 = 100;
 
-/// One for each worker, shared by its policies.
-#[derive(Debug)]
-pub struct Gate {
-    /// The single place for a decision that runs a further tick.
-    pub(super) place: Arc<Semaphore>,
+/// That of a worker's instances of one version.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
     pub(super) strain: Arc<Strain>,
-    waiting: RefCell<Vec<oneshot::Sender<()>>>,
+    /// The oldest in front.
+    waiting: RefCell<VecDeque<oneshot::Sender<Pass>>>,
     dispatching: Cell<bool>,
 }
+
+/// Leave to begin. Dropped when the decision does so: only then comes the next one's turn, so that all do
+/// not wait for an instance in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Pass(
+    #[expect(dead_code, reason = "its end is what it is for")] oneshot::Sender<()>,
+);
 
 /// Counts down from [`CALM_AFTER`] when a decision has overrun. Only its worker touches it.
 #[derive(Debug, Default)]
@@ -50,29 +57,19 @@ impl Strain {
 }
 
 impl Gate {
-    /// Shared by the tasks of one worker.
-    pub fn new() -> Rc<Gate> {
-        Rc::new(Gate {
-            place: Arc::new(Semaphore::new(1)),
-            strain: Arc::default(),
-            waiting: RefCell::default(),
-            dispatching: Cell::new(false),
-        })
-    }
-
     /// Returns when a decision may begin. Costs one load while none overruns.
-    pub(super) async fn pass(self: &Rc<Self>, patience: Duration) -> Result<(), Fault> {
+    pub(super) async fn pass(self: &Rc<Self>, patience: Duration) -> Result<Option<Pass>, Fault> {
         if !self.strain.is_felt() {
-            return Ok(());
+            return Ok(None);
         }
         self.strain.count_down();
         let (go, may_go) = oneshot::channel();
-        self.waiting.borrow_mut().push(go);
+        self.waiting.borrow_mut().push_back(go);
         if !self.dispatching.replace(true) {
             tokio::task::spawn_local(self.clone().dispatch());
         }
         match tokio::time::timeout(patience, may_go).await {
-            Ok(_) => Ok(()),
+            Ok(pass) => Ok(pass.ok()),
             Err(_) => Err(Fault::NoInstance(format!(
                 "others overran their ticks for {patience:?} (its limit is `wall_timeout`)"
             ))),
@@ -81,10 +78,18 @@ impl Gate {
 
     /// Lets them begin, until nobody waits.
     async fn dispatch(self: Rc<Self>) {
+        let mut newest = false;
         loop {
-            let Some(newest) = self.waiting.borrow_mut().pop() else { break };
-            if newest.send(()).is_ok() {
-                // It runs now, and the worker looks at its sockets, before this goes on.
+            newest = !newest;
+            let next = match newest {
+                true => self.waiting.borrow_mut().pop_back(),
+                false => self.waiting.borrow_mut().pop_front(),
+            };
+            let Some(next) = next else { break };
+            let (begins, has_begun) = oneshot::channel();
+            if next.send(Pass(begins)).is_ok() {
+                let _ = has_begun.await; // Nobody sends: its end is the word.
+                // It runs, and the worker looks at its sockets, before this goes on.
                 tokio::task::yield_now().await;
             }
         }

@@ -73,7 +73,8 @@ pub struct Warm {
     refilling: Cell<bool>,
     /// Rung when an instance became idle.
     returned: Notify,
-    /// The worker's, shared by all its policies.
+    /// The worker's single place for a decision that overran its tick, shared by all its policies.
+    runaway: Arc<Semaphore>,
     gate: Rc<Gate>,
     /// Decisions of this version that overran their tick and are not over.
     overruns: Arc<Semaphore>,
@@ -95,10 +96,10 @@ impl Warm {
     pub async fn new(
         engine: &Engine,
         version: Arc<Version>,
-        gate: Rc<Gate>,
+        runaway: Arc<Semaphore>,
         state_of: StateOf,
     ) -> Result<Rc<Warm>, LoadError> {
-        let warm = Rc::new(Warm::empty(engine, version, gate, state_of));
+        let warm = Rc::new(Warm::empty(engine, version, runaway, state_of));
         for _ in 0..warm.spare.get() {
             let instance = warm.build().await?;
             warm.alive.set(warm.alive.get() + 1);
@@ -110,7 +111,7 @@ impl Warm {
     pub(super) fn empty(
         engine: &Engine,
         version: Arc<Version>,
-        gate: Rc<Gate>,
+        runaway: Arc<Semaphore>,
         state_of: StateOf,
     ) -> Warm {
         let spare = match version.instances {
@@ -131,7 +132,8 @@ impl Warm {
             alive: Cell::new(0),
             refilling: Cell::new(false),
             returned: Notify::new(),
-            gate,
+            runaway,
+            gate: Rc::default(),
             overruns: Arc::new(Semaphore::new(OVERRUNS_MAX)),
             output: Arc::new(Mutex::new(output)),
         }
@@ -193,13 +195,15 @@ impl Warm {
 
     /// One call: `phase` goes into the store and comes back out of it, whatever happened.
     async fn call(self: &Rc<Self>, phase: Phase, attempt: u64) -> (Phase, Result<(), Fault>) {
-        if let Err(fault) = self.gate.pass(self.version.limits.wall_timeout).await {
-            return (phase, Err(fault));
-        }
+        let pass = match self.gate.pass(self.version.limits.wall_timeout).await {
+            Ok(pass) => pass,
+            Err(fault) => return (phase, Err(fault)),
+        };
         let mut place = match self.take().await {
             Ok(place) => place,
             Err(fault) => return (phase, Err(fault)),
         };
+        drop(pass);
         let instance = place.instance.as_mut().expect("taken with an instance");
         let (phase, returned) = instance.decide(self, phase, attempt).await;
         if returned.is_reusable() {
@@ -300,7 +304,6 @@ impl Warm {
                 wall_max: CONFIGURE_WALL_FACTOR * limits.configure_timeout,
                 turn: Arc::default(),
                 overrun: None,
-                grace: false,
             },
             header_edits: 0,
             handed_over: 0,
@@ -314,13 +317,13 @@ impl Warm {
         // margin lets the host's own count come first, since its message names the limit.
         store.set_hostcall_fuel(limits.result_max.saturating_mul(2).max(64 << 10));
         store.set_max_component_handles(HANDLES_MAX);
-        let (place, strain) = (self.gate.place.clone(), self.gate.strain.clone());
+        let (place, strain) = (self.runaway.clone(), self.gate.strain.clone());
         let overruns = self.overruns.clone();
         let ticker = self.engine.ticker.clone();
         store.epoch_deadline_callback(move |store| {
             overrun(store, &ticker, (&place, &strain), &overruns)
         });
-        store.set_epoch_deadline(1);
+        store.set_epoch_deadline(2);
         self.engine.ticker.want();
 
         let configured = |error: wasmtime::Error| LoadError::Configure(fault_of(&error));
@@ -392,8 +395,7 @@ impl Instance {
         phase: Phase,
         attempt: u64,
     ) -> (Phase, Returned) {
-        let strained = warm.gate.strain.is_felt();
-        self.begin(phase, attempt, &warm.version.limits, strained);
+        self.begin(phase, attempt, &warm.version.limits);
         warm.engine.ticker.want();
         let returned = self.decide.call_async(&mut self.store, ()).await;
         let phase = self.end();
@@ -408,7 +410,7 @@ impl Instance {
         (phase, returned)
     }
 
-    fn begin(&mut self, phase: Phase, attempt: u64, limits: &PolicyLimits, strained: bool) {
+    fn begin(&mut self, phase: Phase, attempt: u64, limits: &PolicyLimits) {
         self.calls += 1;
         let host = self.store.data_mut();
         let (Phase::Route(request, _) | Phase::Judge(request, ..)) = &phase else {
@@ -426,11 +428,9 @@ impl Instance {
         host.slices.max = ticks(limits.decision_timeout);
         host.slices.wall_end = None;
         host.slices.wall_max = limits.wall_timeout;
-        host.slices.grace = strained;
         // Before every call: with a stale deadline the guest would yield at once. Two, because the next
-        // tick may come at any moment, and must not interrupt a decision that has only begun; but where
-        // others overrun, less of the worker is worth that risk.
-        self.store.set_epoch_deadline(if strained { 1 } else { 2 });
+        // tick may come at any moment, and must not interrupt a decision that has only begun.
+        self.store.set_epoch_deadline(2);
     }
 
     /// Takes the phase back and gives up the turn of a runaway.

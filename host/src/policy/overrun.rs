@@ -8,7 +8,7 @@ use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use super::Fault;
 use super::bindings::{Host, Phase, TooMuch};
-use super::engine::{TICK, Ticker};
+use super::engine::{TICK, TICK_PARTS, Ticker};
 use super::gate::Strain;
 use super::instance::INSTANCES_PER_WORKER_MAX;
 
@@ -33,43 +33,51 @@ pub(super) fn overrun(
     let host = store.data_mut();
     let decides = !matches!(host.phase, Phase::Configure);
     let slices = &mut host.slices;
-    slices.used += 1;
+    let epochs = ticker.epochs_a_tick();
+    // The first slice of a call is one epoch long, all others are a tick.
+    slices.used += if slices.used == 0 { TICK_PARTS / epochs } else { TICK_PARTS };
     if decides {
         strain.overran();
     }
     *slices.turn.lock().expect("nobody panics while holding it") = None;
-    if slices.used >= slices.max {
+    let own_ticks = slices.used / TICK_PARTS;
+    if own_ticks >= slices.max {
         let key = if decides { "decision_timeout" } else { "configure_timeout" };
         let text = format!("ran for {} ms (its limit is `{key}`)", slices.max);
         return Err(TimedOut::Own(text).into());
     }
     if decides && slices.overrun.is_none() {
         let Ok(place) = overruns.clone().try_acquire_owned() else {
-            if std::mem::take(&mut slices.grace) {
-                return Ok(UpdateDeadline::Continue(1));
-            }
-            let text = format!("ran for a tick while {OVERRUNS_MAX} decisions overran already");
+            ticker.hurry();
+            let text = format!("overran while {OVERRUNS_MAX} decisions did so already");
             return Err(TimedOut::Own(text).into());
         };
         slices.overrun = Some(place);
+        if overruns.available_permits() == 0 {
+            ticker.hurry();
+        }
     }
     let now = Instant::now();
     if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
         let text = format!(
             "took {:?} by the wall clock, {} ms of it its own (its limit is `wall_timeout`)",
-            slices.wall_max, slices.used
+            slices.wall_max, own_ticks
         );
-        return Err(TimedOut::Wall(text).into());
+        return Err(TimedOut::Wall { text, own_ticks }.into());
+    }
+    if !decides {
+        // Decisions wait for this instance: those that overrun must not keep it from them.
+        return Ok(UpdateDeadline::YieldCustom(epochs.into(), Box::pin(tokio::time::sleep(TICK))));
     }
     let (place, turn) = (place.clone(), slices.turn.clone());
     let wait = async move {
         let permit = place.acquire_owned().await.expect("the semaphore is never closed");
-        // One tick for everybody else, then one tick for this guest, which keeps the only place
-        // meanwhile: any number of runaways together get half of the worker.
-        tokio::time::sleep(TICK).await;
+        // Two ticks for everybody else, then one for this guest, which keeps the only place meanwhile:
+        // any number of runaways together get a third of the worker.
+        tokio::time::sleep(2 * TICK).await;
         *turn.lock().expect("nobody panics while holding it") = Some(permit);
     };
-    Ok(UpdateDeadline::YieldCustom(1, Box::pin(wait)))
+    Ok(UpdateDeadline::YieldCustom(epochs.into(), Box::pin(wait)))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,14 +85,16 @@ enum TimedOut {
     /// By the time that the guest itself ran.
     #[error("{0}")]
     Own(String),
-    #[error("{0}")]
-    Wall(String),
+    #[error("{text}")]
+    Wall { text: String, own_ticks: u32 },
 }
 
 pub(super) fn fault_of(error: &wasmtime::Error) -> Fault {
     match error.downcast_ref::<TimedOut>() {
         Some(TimedOut::Own(text)) => return Fault::Timeout(text.clone()),
-        Some(TimedOut::Wall(text)) => return Fault::WallClock(text.clone()),
+        Some(TimedOut::Wall { text, own_ticks }) => {
+            return Fault::WallClock { text: text.clone(), own_ticks: *own_ticks };
+        }
         None => {}
     }
     if let Some(TooMuch(text)) = error.downcast_ref() {

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use serde_json::Value as Json;
+use tokio::sync::Semaphore;
 
 use super::bindings::Phase;
 use super::cases::{self, Came, Case};
 use super::engine::Engine;
 use super::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
-use super::gate::Gate;
 use super::instance::{Instance, Warm};
 use super::versions::{LoadError, Version};
 use super::{Fault, Kind};
@@ -86,7 +86,7 @@ fn same(
 }
 
 fn is_about_time(fault: &Fault) -> bool {
-    matches!(fault, Fault::Timeout(_) | Fault::WallClock(_))
+    matches!(fault, Fault::Timeout(_) | Fault::WallClock { .. })
 }
 
 /// An instance that serves nobody.
@@ -99,7 +99,8 @@ impl Trial {
     async fn begin(engine: &Engine, version: &Arc<Version>) -> Result<Trial, LoadError> {
         // A case says how all services are.
         let nothing = |_| ServiceState { circuit: Circuit::Closed, health: Health::Unknown };
-        let warm = Warm::empty(engine, version.clone(), Gate::new(), Arc::new(nothing));
+        let runaway = Arc::new(Semaphore::new(1));
+        let warm = Warm::empty(engine, version.clone(), runaway, Arc::new(nothing));
         let instance = warm.build().await?;
         Ok(Trial { warm, instance: Some(instance) })
     }

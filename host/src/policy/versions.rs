@@ -233,7 +233,7 @@ impl LoadError {
         match self {
             LoadError::Limit { key, .. } => Some(key),
             LoadError::Configure(fault) | LoadError::Instantiate(fault) => match fault {
-                Fault::Timeout(_) | Fault::WallClock(_) => Some("configure_timeout"),
+                Fault::Timeout(_) | Fault::WallClock { .. } => Some("configure_timeout"),
                 Fault::Memory(_) => Some("memory_max"),
                 Fault::Table(_) => Some("table_elements_max"),
                 Fault::Stack(_) => Some("stack_max"),

@@ -81,7 +81,7 @@ impl From<&Fault> for FaultReason {
         match fault {
             Fault::Trap(_) => FaultReason::Trap,
             Fault::Timeout(_) => FaultReason::Timeout,
-            Fault::WallClock(_) => FaultReason::WallClock,
+            Fault::WallClock { .. } => FaultReason::WallClock,
             Fault::Memory(_) => FaultReason::Memory,
             Fault::Table(_) => FaultReason::Table,
             Fault::Stack(_) => FaultReason::Stack,

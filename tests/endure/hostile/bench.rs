@@ -42,7 +42,7 @@ impl Bench {
 
     /// The hostile policy and no other.
     pub(crate) async fn alone(&self, kind: Kind, behaviour: &Behaviour, good: &Gateway) -> Found {
-        let mut found = Found::default();
+        let mut found = Found::new(self.plan.compares);
         let component = self.guests.of(behaviour, kind);
         let mut lines = format!("policy.{}.fault_threshold = \"off\"\n", kind.word());
         if behaviour.fresh {

@@ -101,6 +101,7 @@ impl Guide<'_> {
         self.command(f, &format!("export {admin} ORCHESTRATOR_TOKEN={}", self.token), "")?;
         let config = r#"{"attempts": 3, "delay": "20ms"}"#;
         self.command(f, &format!("echo '{config}' >/tmp/retry.json"), "")?;
+        self.says(f, "in the repository's folder, with target/release on the PATH:")?;
         let push = "orchestrator policy push plugins/dist/retry.wasm --as retry";
         self.command(f, &format!("{push} --config /tmp/retry.json"), "")?;
         self.command(

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use orchestrator::policy::{Inspection, inspect};
 use serde_json::json;
 
-use super::super::{REFUSED, client::table, on_control_thread};
+use super::super::client::{printable, table};
+use super::super::{REFUSED, on_control_thread};
 use super::read;
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut out, &as_json(&found))?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", as_text(&found))?;
+        write!(out, "{}", printable(&as_text(&found)))?;
     }
     Ok(match found.wrong {
         None => ExitCode::SUCCESS,
