@@ -133,6 +133,7 @@ fn facts(target: &str, host: &str) -> Box<RequestFacts> {
         scheme: "http",
         now_ms: 1_700_000_000_000,
         seed: 42,
+        overran: false,
         services: Vec::new(),
     })
 }

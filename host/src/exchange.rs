@@ -18,7 +18,7 @@ use crate::expect::Expectation;
 use crate::forward::{Attempt, Clock, Ended, forward};
 use crate::headers::Caller;
 use crate::judge::{Verdict, judge};
-use crate::policy::RequestFacts;
+use crate::policy::{Kind, RequestFacts};
 use crate::respond::{self, Outcome, Refusal};
 use crate::route::{Routed, Target, route};
 use crate::snapshot::Snapshot;
@@ -123,6 +123,7 @@ async fn decide(
         scheme: exchange.caller.scheme,
         now_ms: record.arrived_ms(),
         seed: exchange.worker().random(),
+        overran: exchange.connection.overran[Kind::Routing as usize].get(),
         services: match snapshot.notes_states {
             true => (0..services.all.len()).map(|it| Some(services.state(it))).collect(),
             false => Vec::new(),

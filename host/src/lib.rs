@@ -28,6 +28,7 @@ pub mod admin;
 pub mod breaker;
 mod health;
 pub mod policy;
+mod private;
 mod rollout;
 pub mod telemetry;
 pub mod upstream;

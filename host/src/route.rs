@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::config::Balance;
 use crate::exchange::Exchange;
-use crate::policy::{Answer, Choice, Fault, RequestFacts, Warm};
+use crate::policy::{Answer, Choice, Fault, Kind, RequestFacts, Warm};
 use crate::snapshot::Snapshot;
 use crate::telemetry::record::Record;
 use crate::upstream::balance::stable_hash;
@@ -71,7 +71,10 @@ pub(crate) async fn route(
     };
     // On the same inputs: what was noted of the services is still in them.
     record.falls_back(last_good.version());
-    ask(exchange, request, last_good, record).await
+    let overran = request.overran;
+    let decided = ask(exchange, request, last_good, record).await;
+    exchange.connection.overran[Kind::Routing as usize].set(overran || decided.0.overran);
+    decided
 }
 
 async fn ask(
@@ -82,6 +85,7 @@ async fn ask(
 ) -> (Box<RequestFacts>, Result<Routed, Fault>) {
     let began = Instant::now();
     let (request, answer) = warm.route(request).await;
+    exchange.connection.overran[Kind::Routing as usize].set(request.overran);
     let routed = answer.and_then(|mut answer| {
         record.route = answer.route_name.take();
         check(&exchange.snapshot, &request, answer).map_err(Fault::Invalid)

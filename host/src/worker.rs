@@ -112,6 +112,8 @@ pub(crate) struct Connection {
     pub(crate) caller: Rc<Caller>,
     pub(crate) meter: Rc<Meter>,
     pub(crate) timer: ConnectionTimer,
+    /// Whether the last decision of each policy about one of its requests overran its first tick.
+    pub(crate) overran: [Cell<bool>; Kind::ALL.len()],
     /// What follows the response that is going out, where that is a 101.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
@@ -335,6 +337,7 @@ impl Worker {
             caller: Caller::peer(peer, headers::is_within(peer, &config.server.trusted_proxies)),
             meter: meter.clone(),
             timer: ConnectionTimer::default(),
+            overran: Default::default(),
             tunnel: RefCell::new(None),
         });
         let serving = connection.clone();

@@ -5,16 +5,17 @@
 //! code; its contents begin with the SHA-256 of the rest, so that half a file is none. The folder can
 //! be shared by gateways, and emptied at any time.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use crate::private;
 
 /// The files that are kept; the oldest make way.
 const FILES_MAX: usize = 64;
@@ -38,14 +39,7 @@ impl Cache {
     ///
     /// Errors where it cannot be made, is another user's, or is open to others.
     pub(super) fn open(folder: &Path) -> io::Result<Cache> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let found = fs::metadata(folder)?;
-        if found.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it is another user's"));
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(io::Error::other("others may read or write in it: `chmod 700` it"));
-        }
+        private::folder(folder)?;
         Ok(Cache { folder: folder.to_owned() })
     }
 
@@ -121,7 +115,7 @@ pub(super) fn component_of(engine: &Engine, code: &[u8]) -> wasmtime::Result<Com
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use tempfile::TempDir;
     use wasmtime::Config;

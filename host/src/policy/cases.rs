@@ -229,6 +229,7 @@ impl Case {
             scheme: self.scheme,
             now_ms: NOW_MS,
             seed: SEED,
+            overran: false,
             services: self.services.clone(),
         })
     }

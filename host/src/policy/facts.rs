@@ -18,6 +18,9 @@ pub struct RequestFacts {
     pub now_ms: u64,
     /// Where the request's random streams begin.
     pub seed: u64,
+    /// Whether the policy's last decision for this request's connection overran its first tick; after a
+    /// call, whether that one did.
+    pub overran: bool,
     /// How services stood on arrival, in the configuration's order, as far as that is noted: each
     /// once it was asked for, so that every further call has the same answer. Routing asks at once;
     /// for a judge that may ask, which comes later, the host notes all of them beforehand.

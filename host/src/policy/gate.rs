@@ -3,8 +3,9 @@
 //! A decision is over within microseconds or is interrupted at the end of its first tick: nobody knows
 //! before which of the two it is. Where many of the second sort arrive at once, each would take its first
 //! tick before anything else of the worker goes on. So, once one has overrun, decisions begin one by one
-//! for a while, with a look at the sockets in between, the newest and the oldest in turn: a request that
-//! came before or behind a burst of such waits for few of them and not for all.
+//! for a while, with a look at the sockets in between. First those from connections whose last decision was
+//! one of the first sort; of them the newest and the oldest in turn, so that a request that came before or
+//! behind a burst waits for few of it and not for all.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,8 +25,8 @@ const CALM_AFTER: u32 = 100;
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) strain: Arc<Strain>,
-    /// The oldest in front.
-    waiting: RefCell<VecDeque<oneshot::Sender<Pass>>>,
+    /// The oldest in front; first those that nothing speaks against.
+    waiting: [RefCell<VecDeque<oneshot::Sender<Pass>>>; 2],
     dispatching: Cell<bool>,
 }
 
@@ -57,14 +58,18 @@ impl Strain {
 }
 
 impl Gate {
-    /// Returns when a decision may begin. Costs one load while none overruns.
-    pub(super) async fn pass(self: &Rc<Self>, patience: Duration) -> Result<Option<Pass>, Fault> {
+    /// Returns when a decision may begin, about a `suspect` request after all others. Costs one load while none overruns.
+    pub(super) async fn pass(
+        self: &Rc<Self>,
+        suspect: bool,
+        patience: Duration,
+    ) -> Result<Option<Pass>, Fault> {
         if !self.strain.is_felt() {
             return Ok(None);
         }
         self.strain.count_down();
         let (go, may_go) = oneshot::channel();
-        self.waiting.borrow_mut().push_back(go);
+        self.waiting[usize::from(suspect)].borrow_mut().push_back(go);
         if !self.dispatching.replace(true) {
             tokio::task::spawn_local(self.clone().dispatch());
         }
@@ -81,10 +86,10 @@ impl Gate {
         let mut newest = false;
         loop {
             newest = !newest;
-            let next = match newest {
-                true => self.waiting.borrow_mut().pop_back(),
-                false => self.waiting.borrow_mut().pop_front(),
-            };
+            let next = self.waiting.iter().find_map(|waiting| match newest {
+                true => waiting.borrow_mut().pop_back(),
+                false => waiting.borrow_mut().pop_front(),
+            });
             let Some(next) = next else { break };
             let (begins, has_begun) = oneshot::channel();
             if next.send(Pass(begins)).is_ok() {

@@ -195,7 +195,11 @@ impl Warm {
 
     /// One call: `phase` goes into the store and comes back out of it, whatever happened.
     async fn call(self: &Rc<Self>, phase: Phase, attempt: u64) -> (Phase, Result<(), Fault>) {
-        let pass = match self.gate.pass(self.version.limits.wall_timeout).await {
+        let suspect = match &phase {
+            Phase::Route(request, _) | Phase::Judge(request, ..) => request.overran,
+            Phase::Idle | Phase::Configure => false,
+        };
+        let pass = match self.gate.pass(suspect, self.version.limits.wall_timeout).await {
             Ok(pass) => pass,
             Err(fault) => return (phase, Err(fault)),
         };
@@ -436,11 +440,16 @@ impl Instance {
     /// Takes the phase back and gives up the turn of a runaway.
     fn end(&mut self) -> Phase {
         let host = self.store.data_mut();
-        if host.slices.used > 0 {
+        let overran = host.slices.used > 0;
+        if overran {
             *host.slices.turn.lock().expect("nobody panics while holding it") = None;
             host.slices.overrun = None;
         }
-        std::mem::replace(&mut host.phase, Phase::Idle)
+        let mut phase = std::mem::replace(&mut host.phase, Phase::Idle);
+        if let Phase::Route(request, _) | Phase::Judge(request, ..) = &mut phase {
+            request.overran = overran;
+        }
+        phase
     }
 }
 

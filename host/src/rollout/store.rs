@@ -12,9 +12,8 @@
 //! Every file appears whole, under its name, or not at all.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +22,7 @@ use sha2::{Digest, Sha256};
 
 use super::record::Record;
 use crate::policy::{Kind, Source, hex};
+use crate::private;
 
 /// What the files say of themselves: what is newer is left alone.
 const FORMAT: u32 = 1;
@@ -65,15 +65,8 @@ impl Store {
     ///
     /// Errors where it cannot be made, is another user's or open to others, or another gateway uses it.
     pub(super) fn open(folder: &Path) -> io::Result<Store> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let found = fs::metadata(folder)?;
-        if found.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it is another user's"));
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(io::Error::other("others may read or write in it: `chmod 700` it"));
-        }
-        DirBuilder::new().recursive(true).mode(0o700).create(folder.join("objects"))?;
+        private::folder(folder)?;
+        private::folder(&folder.join("objects"))?;
         let lock =
             File::options().create(true).truncate(false).write(true).open(folder.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
