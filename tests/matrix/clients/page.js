@@ -126,7 +126,7 @@ const cells = {
     request.open("PUT", url(service, `/upload/${up}?id=${up}`));
     const progressed = next(request.upload, "progress");
     const aborted = next(request, "abort");
-    request.send(new Blob(Array(16).fill(new Uint8Array(50_000_000))));
+    request.send(new Uint8Array(400_000_000));
     await progressed;
     request.abort();
     await aborted;
