@@ -206,6 +206,15 @@ impl Gateway {
     /// Halts it where it stands, with all its connections open, until [`go_on`](Self::go_on).
     pub fn halt(&self) {
         kill_process(self.pid, Signal::STOP).unwrap();
+        // A thread that runs on another core stops a little later.
+        let tasks = format!("/proc/{}/task", self.pid.as_raw_nonzero());
+        let has_stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(has_stopped) {
+            std::thread::yield_now();
+        }
     }
 
     pub fn go_on(&self) {
