@@ -58,8 +58,10 @@ pub(super) enum Phase {
 /// How much of its time a call has used.
 #[derive(Debug, Default)]
 pub(super) struct Slices {
-    /// Parts of ticks in which the guest itself was running.
+    /// Epochs in which the guest itself was running.
     pub(super) used: u32,
+    /// Those that it will have used at the end of its slice.
+    pub(super) granted: u32,
     /// In ticks.
     pub(super) max: u32,
     pub(super) wall_end: Option<std::time::Instant>,

@@ -26,9 +26,12 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// The ticker goes before those that it interrupts.
 const TICKER_NICE: i32 = -10;
 
-/// The parts of a tick that is cut up, and how many ticks are, from when that was last asked for.
-pub(super) const TICK_PARTS: u32 = 8;
-const HURRY_TICKS: u32 = 16;
+/// The parts of a tick in which guests are interrupted while decisions run away.
+pub(super) const EPOCHS_A_TICK: u32 = 8;
+pub(super) const EPOCH: Duration = Duration::from_micros(125);
+
+/// So long after the last decision that ran away.
+const HURRY_TICKS: u32 = 1000;
 
 /// The ticker rests after so many ticks in which no decision was asked for.
 const REST_AFTER_TICKS: u32 = 1000;
@@ -186,13 +189,13 @@ fn pool(sizing: Sizing) -> PoolingAllocationConfig {
     pool
 }
 
-/// Advances the engine's epoch once a tick while decisions are being made, and rests otherwise.
+/// Advances the engine's epoch by a tick's worth while decisions are being made, and rests otherwise.
 pub(super) struct Ticker {
     /// Set by whoever is about to call a guest, cleared by the ticker once every
     /// [`REST_AFTER_TICKS`].
     wanted: AtomicBool,
     resting: AtomicBool,
-    /// Ticks that are still to be cut up, counted down by the ticker.
+    /// Ticks whose epochs are still to come one by one, counted down by the ticker.
     hurried: AtomicU32,
     thread: std::sync::OnceLock<Thread>,
 }
@@ -213,12 +216,16 @@ impl Ticker {
             let _ = setpriority_process(None, TICKER_NICE);
             loop {
                 for _ in 0..REST_AFTER_TICKS {
-                    let epochs = own.epochs_a_tick();
-                    if epochs > 1 {
+                    let hurries = own.hurries();
+                    if hurries {
                         own.hurried.fetch_sub(1, Ordering::Relaxed);
+                    } else {
+                        std::thread::park_timeout(TICK);
                     }
-                    for _ in 0..epochs {
-                        std::thread::park_timeout(TICK / epochs);
+                    for _ in 0..EPOCHS_A_TICK {
+                        if hurries {
+                            std::thread::park_timeout(EPOCH);
+                        }
                         engine.increment_epoch();
                     }
                 }
@@ -242,15 +249,14 @@ impl Ticker {
         }
     }
 
-    /// For a while ticks are cut up: so many decisions overrun that of each further one only a part of a
-    /// tick shall be lost.
+    /// From now on, for a while, the epochs of a tick come one by one: decisions run away, and of each
+    /// further one only a part of a tick shall be lost.
     pub(super) fn hurry(&self) {
         self.hurried.store(HURRY_TICKS, Ordering::Relaxed);
     }
 
-    /// The epochs that a tick has now.
-    pub(super) fn epochs_a_tick(&self) -> u32 {
-        if self.hurried.load(Ordering::Relaxed) > 0 { TICK_PARTS } else { 1 }
+    pub(super) fn hurries(&self) -> bool {
+        self.hurried.load(Ordering::Relaxed) > 0
     }
 
     fn rest(&self) {

@@ -1,8 +1,8 @@
 //! Who is decided about next by a version whose decisions overrun their ticks.
 //!
-//! A decision is over within microseconds or is interrupted at the end of its first tick: nobody knows
+//! A decision is over within microseconds or is interrupted at the end of its first slice: nobody knows
 //! before which of the two it is. Where many of the second sort arrive at once, each would take its first
-//! tick before anything else of the worker goes on. So, once one has overrun, decisions begin one by one
+//! slice before anything else of the worker goes on. So, once one has overrun, decisions begin one by one
 //! for a while, with a look at the sockets in between. First those from connections whose last decision was
 //! one of the first sort; of them the newest and the oldest in turn, so that a request that came before or
 //! behind a burst waits for few of it and not for all.

@@ -15,10 +15,10 @@ use wasmtime::component::{ComponentType, Lift, ResourceTable, TypedFunc};
 use wasmtime::{Store, StoreLimitsBuilder};
 
 use super::bindings::{Host, Phase, Slices};
-use super::engine::Engine;
+use super::engine::{EPOCHS_A_TICK, Engine};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
 use super::gate::Gate;
-use super::overrun::{OVERRUNS_MAX, excerpt, fault_of, overrun, ticks};
+use super::overrun::{OVERRUNS_MAX, excerpt, fault_of, first_slice, overrun, ticks};
 use super::stats::Tally;
 use super::versions::{ConfigError, LoadError, Step, Version};
 use super::wasi::{self, CallSeed, OutputLimit};
@@ -37,6 +37,9 @@ const SPARE_FRESH: usize = 8;
 
 /// An instance is replaced after so many calls, so that nothing in it grows for ever.
 const CALLS_MAX: u32 = 1 << 20;
+
+/// Of so many decisions of an instance one is timed, the first included.
+const SAMPLED_EVERY: u32 = 64;
 
 /// Host handles (streams and the like) that an instance may hold.
 const HANDLES_MAX: usize = 64;
@@ -78,6 +81,8 @@ pub struct Warm {
     gate: Rc<Gate>,
     /// Decisions of this version that overran their tick and are not over.
     overruns: Arc<Semaphore>,
+    /// What a decision takes, learnt from a sample of them.
+    usual: Cell<Duration>,
     output: Arc<Mutex<OutputLimit>>,
     tally: Arc<Tally>,
     /// How many are kept ready.
@@ -136,6 +141,7 @@ impl Warm {
             gate: Rc::default(),
             overruns: Arc::new(Semaphore::new(OVERRUNS_MAX)),
             output: Arc::new(Mutex::new(output)),
+            usual: Cell::default(),
         }
     }
 
@@ -303,6 +309,7 @@ impl Warm {
             phase: Phase::Configure,
             slices: Slices {
                 used: 0,
+                granted: EPOCHS_A_TICK,
                 max: ticks(limits.configure_timeout),
                 wall_end: Some(Instant::now() + CONFIGURE_WALL_FACTOR * limits.configure_timeout),
                 wall_max: CONFIGURE_WALL_FACTOR * limits.configure_timeout,
@@ -327,7 +334,7 @@ impl Warm {
         store.epoch_deadline_callback(move |store| {
             overrun(store, &ticker, (&place, &strain), &overruns)
         });
-        store.set_epoch_deadline(2);
+        store.set_epoch_deadline(u64::from(EPOCHS_A_TICK) + 1);
         self.engine.ticker.want();
 
         let configured = |error: wasmtime::Error| LoadError::Configure(fault_of(&error));
@@ -399,9 +406,19 @@ impl Instance {
         phase: Phase,
         attempt: u64,
     ) -> (Phase, Returned) {
-        self.begin(phase, attempt, &warm.version.limits);
-        warm.engine.ticker.want();
+        let ticker = &*warm.engine.ticker;
+        ticker.want();
+        let slice = first_slice(ticker, warm.usual.get());
+        self.begin(phase, attempt, &warm.version.limits, slice);
+        let sampled = self.calls % SAMPLED_EVERY == 1 && slice == EPOCHS_A_TICK;
+        let began = sampled.then(Instant::now);
         let returned = self.decide.call_async(&mut self.store, ()).await;
+        if let Some(began) = began
+            && self.store.data().slices.used == 0
+        {
+            let usual = warm.usual.get();
+            warm.usual.set(usual - usual / 8 + began.elapsed() / 8);
+        }
         let phase = self.end();
         let returned = match returned {
             Ok((decided,)) => {
@@ -414,7 +431,7 @@ impl Instance {
         (phase, returned)
     }
 
-    fn begin(&mut self, phase: Phase, attempt: u64, limits: &PolicyLimits) {
+    fn begin(&mut self, phase: Phase, attempt: u64, limits: &PolicyLimits, slice: u32) {
         self.calls += 1;
         let host = self.store.data_mut();
         let (Phase::Route(request, _) | Phase::Judge(request, ..)) = &phase else {
@@ -432,9 +449,10 @@ impl Instance {
         host.slices.max = ticks(limits.decision_timeout);
         host.slices.wall_end = None;
         host.slices.wall_max = limits.wall_timeout;
-        // Before every call: with a stale deadline the guest would yield at once. Two, because the next
-        // tick may come at any moment, and must not interrupt a decision that has only begun.
-        self.store.set_epoch_deadline(2);
+        host.slices.granted = slice;
+        // Before every call: with a stale deadline the guest would yield at once. One more, because the next
+        // epoch may come at any moment, and must not interrupt a decision that has only begun.
+        self.store.set_epoch_deadline(u64::from(slice) + 1);
     }
 
     /// Takes the phase back and gives up the turn of a runaway.

@@ -8,13 +8,26 @@ use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use super::Fault;
 use super::bindings::{Host, Phase, TooMuch};
-use super::engine::{TICK, TICK_PARTS, Ticker};
+use super::engine::{EPOCH, EPOCHS_A_TICK, TICK, Ticker};
 use super::gate::Strain;
 use super::instance::INSTANCES_PER_WORKER_MAX;
 
 /// Decisions of one version that may overrun at once on a worker; a further one ends at its first
 /// tick. The rest of the instances is for those that do not.
 pub(super) const OVERRUNS_MAX: usize = INSTANCES_PER_WORKER_MAX as usize / 2;
+
+/// A decision that has run for so many ticks itself runs away: others get less than a tick at once.
+const RUNS_AWAY_TICKS: u32 = 2;
+
+/// How long a decision runs undisturbed, in epochs, where `usual` is what one takes: a tick, and while
+/// decisions run away no longer than twice as long as usual.
+pub(super) fn first_slice(ticker: &Ticker, usual: Duration) -> u32 {
+    if !ticker.hurries() {
+        return EPOCHS_A_TICK;
+    }
+    let usual = (usual.as_micros() / EPOCH.as_micros()).try_into().unwrap_or(EPOCHS_A_TICK);
+    (1 + usual.saturating_mul(2)).min(EPOCHS_A_TICK)
+}
 
 /// A time in ticks of [`TICK`].
 pub(super) fn ticks(time: Duration) -> u32 {
@@ -33,29 +46,26 @@ pub(super) fn overrun(
     let host = store.data_mut();
     let decides = !matches!(host.phase, Phase::Configure);
     let slices = &mut host.slices;
-    let epochs = ticker.epochs_a_tick();
-    // The first slice of a call is one epoch long, all others are a tick.
-    slices.used += if slices.used == 0 { TICK_PARTS / epochs } else { TICK_PARTS };
+    slices.used += std::mem::replace(&mut slices.granted, EPOCHS_A_TICK);
     if decides {
         strain.overran();
     }
     *slices.turn.lock().expect("nobody panics while holding it") = None;
-    let own_ticks = slices.used / TICK_PARTS;
+    let own_ticks = slices.used / EPOCHS_A_TICK;
     if own_ticks >= slices.max {
         let key = if decides { "decision_timeout" } else { "configure_timeout" };
         let text = format!("ran for {} ms (its limit is `{key}`)", slices.max);
         return Err(TimedOut::Own(text).into());
     }
+    if decides && own_ticks >= RUNS_AWAY_TICKS {
+        ticker.hurry();
+    }
     if decides && slices.overrun.is_none() {
         let Ok(place) = overruns.clone().try_acquire_owned() else {
-            ticker.hurry();
             let text = format!("overran while {OVERRUNS_MAX} decisions did so already");
             return Err(TimedOut::Own(text).into());
         };
         slices.overrun = Some(place);
-        if overruns.available_permits() == 0 {
-            ticker.hurry();
-        }
     }
     let now = Instant::now();
     if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
@@ -67,7 +77,10 @@ pub(super) fn overrun(
     }
     if !decides {
         // Decisions wait for this instance: those that overrun must not keep it from them.
-        return Ok(UpdateDeadline::YieldCustom(epochs.into(), Box::pin(tokio::time::sleep(TICK))));
+        return Ok(UpdateDeadline::YieldCustom(
+            EPOCHS_A_TICK.into(),
+            Box::pin(tokio::time::sleep(TICK)),
+        ));
     }
     let (place, turn) = (place.clone(), slices.turn.clone());
     let wait = async move {
@@ -77,7 +90,7 @@ pub(super) fn overrun(
         tokio::time::sleep(2 * TICK).await;
         *turn.lock().expect("nobody panics while holding it") = Some(permit);
     };
-    Ok(UpdateDeadline::YieldCustom(epochs.into(), Box::pin(wait)))
+    Ok(UpdateDeadline::YieldCustom(EPOCHS_A_TICK.into(), Box::pin(wait)))
 }
 
 #[derive(Debug, thiserror::Error)]
