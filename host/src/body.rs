@@ -4,5 +4,5 @@
 mod request;
 mod response;
 
-pub(crate) use request::{AttemptBody, RequestBody, UploadLimits};
+pub(crate) use request::{AttemptBody, RequestBody, UploadError, UploadLimits};
 pub(crate) use response::ResponseBody;

@@ -5,30 +5,17 @@
 //! sends its body unasked, because the service says nothing, is read all the same.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::Context;
 
-use futures_util::task::AtomicWaker;
 use http::header::EXPECT;
-use http::{HeaderValue, Request, StatusCode, Version, request};
+use http::{HeaderValue, Version, request};
 
-use crate::body::AttemptBody;
 use crate::io::Meter;
 
 /// A client that waits to be asked for its body.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Expectation {
-    asked: Arc<Asked>,
     /// The client was told: no further attempt has to ask for what is on its way.
     is_met: Cell<bool>,
-}
-
-/// Shared with hyper's task for the service's connection.
-#[derive(Debug, Default)]
-struct Asked {
-    by_service: AtomicBool,
-    exchange: AtomicWaker,
 }
 
 impl Expectation {
@@ -38,7 +25,7 @@ impl Expectation {
     pub(crate) fn of(head: &request::Parts, has_body: bool) -> Option<Expectation> {
         let expects = head.headers.get(EXPECT)?.as_bytes().eq_ignore_ascii_case(b"100-continue");
         let waits = expects && has_body && head.version == Version::HTTP_11;
-        waits.then(|| Expectation { asked: Arc::default(), is_met: Cell::new(false) })
+        waits.then(Expectation::default)
     }
 
     /// Whether the client has been asked for its body.
@@ -46,25 +33,9 @@ impl Expectation {
         self.is_met.get()
     }
 
-    /// Listens for what the service says before its response.
-    pub(crate) fn watch(&self, request: &mut Request<AttemptBody>) {
-        let asked = self.asked.clone();
-        // What an earlier attempt's service said in its last moment is not this one's word.
-        asked.by_service.store(false, Relaxed);
-        hyper::ext::on_informational(request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                asked.by_service.store(true, Relaxed);
-                asked.exchange.wake();
-            }
-        });
-    }
-
-    /// Has the client told, once the service has asked.
-    pub(crate) fn pass_on(&self, client: &Meter, cx: &Context<'_>) {
-        self.asked.exchange.register(cx.waker());
-        if self.asked.by_service.swap(false, Relaxed) {
-            self.is_met.set(true);
-            client.owe_continue();
-        }
+    /// The service asks for the body: has the client told.
+    pub(crate) fn pass_on(&self, client: &Meter) {
+        self.is_met.set(true);
+        client.owe_continue();
     }
 }

@@ -9,11 +9,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::{EXPECT, HOST, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
-use crate::body::AttemptBody;
+use crate::body::{AttemptBody, UploadError};
 use crate::breaker::{self, Permit, Source};
 use crate::config::HostHeader;
 use crate::exchange::Exchange;
@@ -23,6 +22,7 @@ use crate::policy::{self, RequestFacts};
 use crate::route::Target;
 use crate::upgrade;
 use crate::upstream::InFlight;
+use crate::upstream::http1::{self, Incoming, Outgoing};
 use crate::upstream::pool::Lease;
 
 /// What one attempt came to.
@@ -54,7 +54,7 @@ pub(crate) enum Failure {
     #[error("no connection: {0}")]
     Connect(io::Error),
     #[error("connection lost: {0}")]
-    Lost(hyper::Error),
+    Lost(http1::Error),
     /// A response that says what it may not.
     #[error("invalid response: {0}")]
     Invalid(&'static str),
@@ -74,7 +74,7 @@ pub(crate) enum Failure {
     #[error("the client sends the body too slowly")]
     ClientSlow,
     #[error("the client broke off the request's body: {0}")]
-    ClientBroke(hyper::Error),
+    ClientBroke(UploadError),
     /// The request's body has more bytes than it may.
     #[error("the request's body is larger than allowed")]
     BodyTooLarge,
@@ -276,9 +276,6 @@ impl<'a> Clock<'a> {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
-            if let Some(expectation) = &self.exchange.expectation {
-                expectation.pass_on(&self.exchange.connection.meter, cx);
-            }
             self.poll_expired(began, cx).map(Err)
         })
         .await
@@ -310,12 +307,21 @@ pub(crate) async fn forward(
                 Err(failure) => return Attempt { ended: Ended::Failed(failure), sent: false },
             },
         };
-        let upstream_request = rewrite(exchange, request, target, endpoint);
-        let upgrading = upstream_request.headers().contains_key(UPGRADE);
+        let method = &request.head.method;
+        let (outgoing, upgrading, asks) = {
+            let headers = rewrite(exchange, request, target, endpoint);
+            let outgoing = Outgoing::new(method, &target.path, &headers, AttemptBody::of(body));
+            (outgoing, headers.contains_key(UPGRADE), headers.contains_key(EXPECT))
+        };
         if upgrading {
             lease.will_upgrade();
         }
-        let sending = lease.sender().try_send_request(upstream_request);
+        let continues = || {
+            if let Some(expectation) = exchange.expectation.as_ref().filter(|_| asks) {
+                expectation.pass_on(&exchange.connection.meter);
+            }
+        };
+        let sending = lease.send(outgoing, method, continues);
         let (failure, unsent) = match clock.bound(began, sending).await {
             Ok(Ok(response)) => match what_is_wrong(&response, upgrading) {
                 Some(wrong) => (Failure::Invalid(wrong), false),
@@ -324,17 +330,11 @@ pub(crate) async fn forward(
                     return Attempt { ended: Ended::Response(answer), sent: true };
                 }
             },
-            Ok(Err(mut failed)) => {
-                let handed_back = failed.take_message().is_some();
-                let error = failed.into_error();
-                if body.too_large() {
-                    (Failure::BodyTooLarge, false)
-                } else if error.is_user() && !body.whole() {
-                    (Failure::ClientBroke(error), false)
-                } else {
-                    (Failure::Lost(error), handed_back || !lease.wrote())
-                }
+            Ok(Err(_)) if body.too_large() => (Failure::BodyTooLarge, false),
+            Ok(Err(http1::Error::Request(error))) if !body.whole() => {
+                (Failure::ClientBroke(error), false)
             }
+            Ok(Err(error)) => (Failure::Lost(error), !lease.wrote()),
             Err(expired) => (expired, !lease.wrote()),
         };
         let stale = matches!(failure, Failure::Lost(_)) && lease.reused && !lease.heard();
@@ -368,7 +368,7 @@ async fn connect(
     }
 }
 
-/// What no client may get to see of a response, which hyper takes for a good one.
+/// What no client may get to see of a response, though its framing is good.
 fn what_is_wrong(response: &Response<Incoming>, upgrading: bool) -> Option<&'static str> {
     let headers = response.headers();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -379,16 +379,13 @@ fn what_is_wrong(response: &Response<Incoming>, upgrading: bool) -> Option<&'sta
     (!headers::valid_framing(headers)).then_some("its transfer coding is not `chunked` alone")
 }
 
-/// The request as the service gets it.
+/// The request's headers as the service gets them.
 fn rewrite(
     exchange: &Exchange,
     request: &RequestFacts,
     target: &Target,
     endpoint: usize,
-) -> Request<AttemptBody> {
-    let mut upstream_request = Request::new(AttemptBody::of(&exchange.body));
-    *upstream_request.method_mut() = request.head.method.clone();
-    *upstream_request.uri_mut() = Uri::from(target.path.clone());
+) -> HeaderMap {
     // Of a target in absolute form the host counts (RFC 9112 section 3.2.2).
     let target_host = request.head.uri.authority();
     let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
@@ -417,10 +414,8 @@ fn rewrite(
         && !exchange.body.has_begun()
     {
         edited.insert(EXPECT, Expectation::VALUE);
-        expectation.watch(&mut upstream_request);
     }
-    *upstream_request.headers_mut() = edited;
-    upstream_request
+    edited
 }
 
 /// RFC 9110 section 9.2.2.

@@ -5,8 +5,8 @@
 //! a peer writes can strip what the gateway adds (`Connection: X-Forwarded-For`). Who a request
 //! comes from is told by [`Caller`].
 //!
-//! hyper does the framing: it writes `Transfer-Encoding`, believes `Content-Length`, and of trailers
-//! sends those that `Trailer` announces.
+//! The framing itself is `upstream/http1.rs`'s and, towards clients, hyper's. Of trailers both send those that
+//! `Trailer` announces.
 
 use std::net::Ipv6Addr;
 
@@ -88,8 +88,8 @@ pub(crate) fn valid_host<'a>(
     }
 }
 
-/// Whether a message's only transfer coding, if it has any, is the one that hyper undoes. It takes the
-/// last of several for all there are, and who gets the message would find the others undone by nobody.
+/// Whether a message's only transfer coding, if it has any, is the one that the gateway undoes: who gets
+/// the message would find others undone by nobody.
 pub(crate) fn valid_framing(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
@@ -141,7 +141,6 @@ pub(crate) fn to_upstream(headers: &mut HeaderMap, hop: &Hop<'_>) {
     headers.append(VIA, via(hop.version));
     headers.insert(X_REQUEST_ID, hop.request_id.clone());
     if passing.chunked {
-        // Said outright: hyper takes a GET whose length it is not told for one without a body.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         if let Some(names) = passing.trailers {
             headers.insert(TRAILER, names);
@@ -293,7 +292,10 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// The items of a list header, over all its lines.
-fn lists<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn lists<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(name).iter();
     values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }

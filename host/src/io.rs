@@ -1,6 +1,6 @@
 //! Every socket of the request's path: what moved, what stalled, why it closed.
 //!
-//! hyper reads and writes through [`Socket`]. The other end of the same `Rc<`[`Meter`]`>` is held by
+//! hyper, towards clients, and `upstream/http1.rs` read and write through [`Socket`]. The other end of the same `Rc<`[`Meter`]`>` is held by
 //! the exchange, which learns from it whether a request was sent at all, and by the worker, which
 //! learns why a connection ended.
 
@@ -9,12 +9,12 @@ mod pace;
 mod timer;
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BufMut;
 use futures_util::FutureExt;
 use rustix::ioctl::{Getter, ioctl};
 use socket2::SockRef;
@@ -45,15 +45,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// that has long stopped, and its buffers say nothing about it.
 const UNSENT_MAX: u32 = 32 << 10;
 
-/// Beyond so many bytes a service's response is read in pieces of [`PIECE`] …
-const WHOLE_MAX: u64 = 8 << 10;
+/// Of so much of a response, in bytes, the system takes nearly all, whether the client reads or not.
+const UNREAD_MAX: u64 = 24 << 10;
 
-/// … in bytes: a reader that stalls early, as those do who mean harm, costs little. …
-const PIECE: usize = 4 << 10;
+/// Who has read so much of it goes on reading.
+const STALLS_MAX: u64 = 96 << 10;
 
-/// … Beyond so many the pieces may be a part of what came so far: the reader goes on.
-const PIECES_MAX: u64 = 96 << 10;
-const PIECE_PART: u64 = 4;
+/// How many bytes of a response are read, and handed on, at once when so many have gone before: a reader that
+/// stalls early, as those do who mean harm, costs little.
+pub(crate) fn piece(gone: u64) -> u64 {
+    match gone {
+        // Not as large as the buffers that hyper makes for each connection, 8 KiB: most of those are nearly
+        // empty, and would come to lie where these had been full.
+        0..UNREAD_MAX => 10 << 10,
+        UNREAD_MAX..STALLS_MAX => 4 << 10,
+        _ => (gone / 4).min(128 << 10),
+    }
+}
 
 /// Pieces that are copied together, rather than handed to the kernel one by one, in bytes.
 const GATHERED_MAX: usize = 1024;
@@ -230,28 +238,20 @@ impl Socket {
         Poll::Pending
     }
 
-    fn poll_read_piece(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let read = self.meter.head_read();
-        let piece = match read {
-            // hyper makes its buffer larger once it is full.
-            0..WHOLE_MAX => buf.remaining().saturating_sub(1).max(PIECE),
-            WHOLE_MAX..PIECES_MAX => PIECE,
-            _ => (read / PIECE_PART) as usize,
-        };
-        if self.patience.is_some() || buf.remaining() <= piece {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
-        }
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(&mut (&mut *buf).limit(piece)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|_| ())),
-            }
-        }
+    /// Ready when there may be something to read, or the end of it.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Whether there is neither a byte to read nor the end of them, as far as the event loop knows.
+    pub(crate) fn has_nothing(&self) -> bool {
+        let nothing = self.stream.try_read(&mut [0]);
+        matches!(nothing, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Ends both directions; the socket itself stays until it is dropped.
+    pub(crate) fn shut(&self) {
+        let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both); // Or it is shut already.
     }
 
     /// Gives up a client that does not read. A reset, for else the kernel would go on trying to get
@@ -274,8 +274,7 @@ impl Socket {
                     && self.meter.phase.get() == Phase::Busy
                     && is_closed_by_peer(&error) =>
             {
-                // A service may answer early and close while the request's body is on its way. hyper
-                // would report the failed write before it reads the answer that is waiting; so the
+                // A service may answer early and close while the request's body is on its way. So the
                 // bytes vanish here, uncounted, and what the read side finds decides.
                 Poll::Ready(Ok(bytes))
             }
@@ -392,7 +391,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let socket = self.get_mut();
         let before = buf.filled().len();
-        let polled = socket.poll_read_piece(cx, buf);
+        let polled = Pin::new(&mut socket.stream).poll_read(cx, buf);
         socket.awaits_bytes = polled.is_pending();
         socket.unwatched_since = None;
         match polled {

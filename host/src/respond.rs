@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN, RETRY_AFTER, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +18,7 @@ use crate::headers;
 use crate::route::{Edit, PolicyAnswer};
 use crate::telemetry::record::Record;
 use crate::upgrade::{self, Tunnel};
+use crate::upstream::http1::Incoming;
 use crate::upstream::pool::Lease;
 
 /// A response that is not passed on is read up to here, so that its connection can be used again.

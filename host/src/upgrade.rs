@@ -58,7 +58,7 @@ pub(crate) async fn run(client: Socket, early: Bytes, tunnel: Tunnel, idle: Dura
     let Tunnel { lease, in_flight: _in_flight, record } = tunnel;
     let mut client = Side::new(client, early);
     let mut tally = Tally::begin(record, &client);
-    let end = match lease.upgraded().await {
+    let end = match lease.upgraded() {
         Some((service, sent)) => {
             let mut service = Side::new(service, sent);
             both_ways(&mut client, &mut service, idle).await

@@ -153,6 +153,8 @@ async fn serve(startup: Startup) -> io::Result<()> {
         open: Cell::new(0),
         fault_logs: Cell::new((std::time::Instant::now(), 0)),
     });
+    let looking = worker.clone();
+    tokio::task::spawn_local(async move { looking.pool.look_through().await });
     let _ = startup.ready.send(Ok(())); // Gone only if the start was given up.
     worker.accept(listener, startup.commands, &startup.connections).await;
     worker.drained().await;

@@ -23,6 +23,12 @@ const UNWANTED_BYTES_MAX: u64 = 64 << 10;
 /// And for no longer than this.
 const UNWANTED_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// A smaller piece of a body that is to be kept is copied rather than the buffer kept that it is in.
+const PIECE_MIN: usize = 1 << 10;
+
+/// In such blocks, in bytes: of a large one, doubled when it is full, twice as much would be needed.
+const BLOCK: usize = 64 << 10;
+
 /// What a request's body may take up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UploadLimits {
@@ -44,7 +50,7 @@ pub(crate) struct RequestBody {
     is_last: Cell<bool>,
     /// The number of the reader that may have it: those of earlier attempts are superseded.
     reader: Cell<u32>,
-    /// That reader is gone: hyper has sent what it had to give.
+    /// That reader is gone: what it had to give is sent.
     reader_ended: Cell<bool>,
     /// The reader waits for a verdict on its attempt, which has failed before the body was sent.
     held: RefCell<Option<Waker>>,
@@ -67,10 +73,11 @@ pub(crate) struct RequestBody {
 /// What has come of the body, for an attempt that needs it again.
 #[derive(Debug, Default)]
 struct Kept {
-    /// The first piece, as it was read: most bodies have no other.
+    /// The first piece: most bodies have no other.
     first: Bytes,
-    /// All pieces behind it. Copied, since a piece of a byte may hold a whole buffer of hyper's.
-    rest: Vec<u8>,
+    /// All pieces behind it, in blocks of [`BLOCK`] bytes. Copied, since a piece of a byte may hold a whole buffer
+    /// of hyper's.
+    rest: Vec<Vec<u8>>,
     trailers: Option<HeaderMap>,
     /// It has become too large to be kept.
     overflown: bool,
@@ -305,7 +312,7 @@ impl RequestBody {
             if self.too_large() {
                 return Poll::Ready(Some(Err(UploadError::TooLarge)));
             }
-            kept.keep(data, self.limits.replay_bytes_max);
+            kept.keep(data, incoming.is_end_stream(), self.limits.replay_bytes_max);
         } else if let Some(trailers) = frame.trailers_ref()
             && !kept.overflown
         {
@@ -333,28 +340,47 @@ impl RequestBody {
 }
 
 impl Kept {
-    fn keep(&mut self, data: &Bytes, bytes_max: usize) {
+    fn keep(&mut self, data: &Bytes, is_last: bool, bytes_max: usize) {
         if self.overflown {
             return;
         }
         if self.len() + data.len() > bytes_max {
             *self = Kept { overflown: true, ..Kept::default() };
         } else if self.first.is_empty() {
-            self.first = data.clone();
+            // As it was read, unless it begins a body that comes little by little.
+            self.first = match is_last || data.len() >= PIECE_MIN {
+                true => data.clone(),
+                false => Bytes::copy_from_slice(data),
+            };
         } else {
-            self.rest.extend_from_slice(data);
+            self.keep_behind(data);
+        }
+    }
+
+    fn keep_behind(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let block = match self.rest.last_mut() {
+                Some(block) if block.len() < BLOCK => block,
+                // Most that have several pieces are small none the less.
+                None => self.rest.push_mut(Vec::new()),
+                Some(_) => self.rest.push_mut(Vec::with_capacity(BLOCK)),
+            };
+            let (these, others) = data.split_at(data.len().min(BLOCK - block.len()));
+            block.extend_from_slice(these);
+            data = others;
         }
     }
 
     fn len(&self) -> usize {
-        self.first.len() + self.rest.len()
+        let blocks = self.rest.len().saturating_sub(1) * BLOCK;
+        self.first.len() + blocks + self.rest.last().map_or(0, Vec::len)
     }
 
     /// What is behind the first `taken` bytes, or as much of it as is in one piece.
     fn behind(&self, taken: usize) -> Bytes {
         match taken.checked_sub(self.first.len()) {
             None => self.first.slice(taken..),
-            Some(taken) => Bytes::copy_from_slice(&self.rest[taken..]),
+            Some(taken) => Bytes::copy_from_slice(&self.rest[taken / BLOCK][taken % BLOCK..]),
         }
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::RequestBody;
-use crate::io::LazyTimer;
+use crate::io::{LazyTimer, piece};
 use crate::telemetry::record::{End, Record};
 use crate::upstream::InFlight;
+use crate::upstream::http1::{self, Incoming};
 use crate::upstream::pool::Lease;
 
 /// The body of a response to a client. Its end, or its being dropped, ends the exchange.
@@ -23,6 +23,10 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// None where a tunnel follows, which has it.
     record: Option<Box<Record>>,
+    /// Bytes that hyper was given at one go, and may not have tried to write.
+    handed_over: u64,
+    /// It takes its time, and has given back what it need not have meanwhile.
+    has_settled: bool,
 }
 
 #[derive(Debug)]
@@ -42,13 +46,15 @@ struct Upstream {
     idle_timeout: Duration,
     timer: LazyTimer,
     waiting_since: Option<Instant>,
+    /// It has broken off, which hyper is told next.
+    lost: Option<http1::Error>,
 }
 
 /// Why a response broke off; hyper closes the client's connection for it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the service broke off its response: {0}")]
-    Lost(#[from] hyper::Error),
+    Lost(#[from] http1::Error),
     #[error("the service sent nothing for too long")]
     Idle,
     #[error("the client sends its request too slowly")]
@@ -56,14 +62,18 @@ pub(crate) enum BodyError {
 }
 
 impl ResponseBody {
+    fn new(source: Source, record: Option<Box<Record>>) -> ResponseBody {
+        ResponseBody { source, record, handed_over: 0, has_settled: false }.ended_if_empty()
+    }
+
     pub(crate) fn own(bytes: Bytes, record: Box<Record>) -> ResponseBody {
         let bytes = (!bytes.is_empty()).then_some(bytes);
-        ResponseBody { source: Source::Own(bytes), record: Some(record) }.ended_if_empty()
+        ResponseBody::new(Source::Own(bytes), Some(record))
     }
 
     /// No body, and not the end of the exchange either: that of a 101.
     pub(crate) fn none() -> ResponseBody {
-        ResponseBody { source: Source::Own(None), record: None }
+        ResponseBody::new(Source::Own(None), None)
     }
 
     /// hyper drops a body that is empty, or that belongs to a HEAD request, without asking for it.
@@ -73,6 +83,18 @@ impl ResponseBody {
             self.end(End::Done);
         }
         self
+    }
+
+    /// Nothing moves now: gives back what is not needed meanwhile.
+    fn settle_down(&mut self) {
+        if !std::mem::replace(&mut self.has_settled, true)
+            && let Some(record) = &mut self.record
+        {
+            record.settle_down();
+        }
+        if let Source::Upstream(upstream) = &self.source {
+            upstream.incoming.settle_down();
+        }
     }
 
     fn end(&mut self, end: End) {
@@ -96,10 +118,10 @@ impl ResponseBody {
             idle_timeout,
             timer: LazyTimer::default(),
             waiting_since: None,
+            lost: None,
         };
         upstream.finish_if_ended();
-        ResponseBody { source: Source::Upstream(Box::new(upstream)), record: Some(record) }
-            .ended_if_empty()
+        ResponseBody::new(Source::Upstream(Box::new(upstream)), Some(record))
     }
 }
 
@@ -124,6 +146,9 @@ impl Upstream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.lost.take() {
+            return Poll::Ready(Some(Err(error.into())));
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting_since = None;
@@ -133,7 +158,11 @@ impl Upstream {
                 self.finish_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            // hyper forgets what it has not written when a body fails: first it writes what there was.
+            Poll::Ready(Some(Err(error))) => {
+                self.lost = Some(error);
+                have_it_written(cx)
+            }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
@@ -167,6 +196,12 @@ impl Upstream {
     }
 }
 
+/// Has hyper, which writes when a body has nothing more for it, write before it asks again.
+fn have_it_written<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -178,7 +213,14 @@ impl Body for ResponseBody {
         let body = self.get_mut();
         // What hyper took now would only wait in its buffer. Its task wakes when the client reads on.
         if body.record.as_ref().is_some_and(|record| record.congested()) {
+            body.settle_down();
             return Poll::Pending;
+        }
+        if let Some(record) = &body.record
+            && body.handed_over >= piece(record.bytes_out)
+        {
+            body.handed_over = 0;
+            return have_it_written(cx);
         }
         let polled = match &mut body.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -192,13 +234,14 @@ impl Body for ResponseBody {
                 }
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut body.record) {
                     record.bytes_out += data.len() as u64;
+                    body.handed_over += data.len() as u64;
                 }
             }
             Poll::Ready(Some(Err(BodyError::Lost(_)))) => body.end(End::UpstreamLost),
             Poll::Ready(Some(Err(BodyError::Idle))) => body.end(End::UpstreamIdle),
             Poll::Ready(Some(Err(BodyError::ClientSlow))) => body.end(End::ClientSlow),
             Poll::Ready(None) => body.end(End::Done),
-            Poll::Pending => {}
+            Poll::Pending => body.settle_down(),
         }
         if body.is_end_stream() {
             body.end(End::Done);

@@ -106,7 +106,9 @@ impl Caller {
         let whole = format!("{};host={}", text(&self.forwarded), quoted(&text(host)));
         // The host was checked; what is no header's value could only be one that was not.
         let value = HeaderValue::try_from(whole).unwrap_or_else(|_| self.forwarded.clone());
-        *with_host = Some((host.clone(), value.clone()));
+        // A copy: the request's would keep the buffer that its head was read into, as long as the connection.
+        *with_host =
+            HeaderValue::from_bytes(host.as_bytes()).ok().map(|host| (host, value.clone()));
         value
     }
 

@@ -6,6 +6,7 @@ use crate::forward::{Ended, Failure};
 use crate::policy::{Fault, Outcome};
 use crate::respond::Refusal;
 use crate::telemetry::metrics::{AttemptResult, FaultReason, RetryReason, ServiceLimit, Why};
+use crate::upstream::http1;
 
 impl From<&Failure> for Why {
     fn from(failure: &Failure) -> Why {
@@ -32,7 +33,7 @@ pub(super) fn limit(failure: &Failure) -> Option<ServiceLimit> {
         {
             ServiceLimit::ConnectTimeout
         }
-        Failure::Lost(error) if error.is_parse_too_large() => ServiceLimit::ResponseHead,
+        Failure::Lost(http1::Error::HeadTooLarge) => ServiceLimit::ResponseHead,
         Failure::AttemptTimeout(_) => ServiceLimit::AttemptTimeout,
         Failure::RequestTimeout { .. } => ServiceLimit::RequestTimeout,
         Failure::BodyStalled(_) => ServiceLimit::ServiceTookNothing,

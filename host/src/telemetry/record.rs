@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http::uri::PathAndQuery;
 use http::{Uri, request};
 use tokio::time::Instant;
 
@@ -226,6 +227,15 @@ impl Record {
     /// The first end counts.
     pub(crate) fn end(&mut self, end: End) {
         self.end.get_or_insert(end);
+    }
+
+    /// The response takes its time: lets go of the buffer that the request's head was read into.
+    pub(crate) fn settle_down(&mut self) {
+        if let Some(target) = self.uri.path_and_query()
+            && let Ok(copy) = PathAndQuery::try_from(target.as_str())
+        {
+            self.uri = Uri::from(copy);
+        }
     }
 
     /// Whether the client has to read before more of its response is of use.

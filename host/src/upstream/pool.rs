@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{Method, Response};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::http1::{self, Incoming, Outgoing};
 use super::{LocalServices, Service};
-use crate::body::AttemptBody;
 use crate::config::Limits;
 use crate::io::{Meter, Socket};
 
@@ -30,20 +28,20 @@ const IDLE_PER_ENDPOINT_MAX: usize = 256;
 /// An idle connection older than this is not used again.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// After a response's end, the connection has so long to be ready for the next request.
-const READY_TIME_MAX: Duration = Duration::from_secs(1);
+/// After a response's end, so long may what is left of its request take.
+const REST_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Idle connections are looked through so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Before the next address of a name is tried beside the first (RFC 8305 section 5).
 const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-
-/// The fields that hyper takes in a response's head unless it is told a number.
-const HYPER_HEADERS_MAX: usize = 100;
 
 /// One worker's idle connections, by service and endpoint.
 #[derive(Debug)]
 pub(crate) struct Pool {
     services: LocalServices,
-    /// What the head of a response may have; in bytes about, for hyper counts those of its buffer.
+    /// What the head of a response may have.
     limits: Limits,
     /// The services' `moves` when idle connections were looked through the last time.
     moves: Cell<u64>,
@@ -58,14 +56,9 @@ struct Idle {
 
 #[derive(Debug)]
 struct Connection {
-    sender: SendRequest<AttemptBody>,
+    http: http1::Connection,
     meter: Rc<Meter>,
     peer: SocketAddr,
-    /// The task that moves the connection's bytes.
-    task: AbortHandle,
-    /// The task is to hand the socket over when HTTP has ended on it.
-    upgrading: Rc<Cell<bool>>,
-    upgraded: oneshot::Receiver<Upgraded>,
 }
 
 /// A socket on which another protocol is spoken now, and what of it was read already.
@@ -88,13 +81,18 @@ impl Pool {
         }
         for (service, idle) in self.idle.borrow_mut().iter_mut().enumerate() {
             for (endpoint, idle) in idle.iter_mut().enumerate() {
-                idle.retain(|it| {
-                    let stays = self.leads_there(&it.connection, service, endpoint);
-                    if !stays {
-                        it.connection.task.abort();
-                    }
-                    stays
-                });
+                idle.retain(|it| self.leads_there(&it.connection, service, endpoint));
+            }
+        }
+    }
+
+    /// Closes, again and again, idle connections that the service has closed, or that are too old.
+    pub(crate) async fn look_through(&self) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = Instant::now();
+            for idle in self.idle.borrow_mut().iter_mut().flatten() {
+                idle.retain(|it| it.is_good(now));
             }
         }
     }
@@ -114,11 +112,10 @@ impl Pool {
     ) -> Option<Lease> {
         self.retire();
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
-        while let Some(Idle { connection, since }) = idle.pop_back() {
-            if connection.sender.is_ready() && now.duration_since(since) < IDLE_MAX {
-                return Some(self.lease(connection, service, endpoint, true));
+        while let Some(last) = idle.pop_back() {
+            if last.is_good(now) {
+                return Some(self.lease(last.connection, service, endpoint, true));
             }
-            connection.task.abort();
         }
         None
     }
@@ -134,27 +131,8 @@ impl Pool {
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let (socket, meter) = Socket::connected(stream);
-        let mut http = http1::Builder::new();
-        http.max_buf_size(self.limits.header_bytes);
-        // hyper has room for its own default on the stack, and allocates for any number that it is told.
-        if self.limits.header_count != HYPER_HEADERS_MAX {
-            http.max_headers(self.limits.header_count);
-        }
-        let (sender, mut connection) =
-            http.handshake(TokioIo::new(socket)).await.map_err(io::Error::other)?;
-        let upgrading = Rc::new(Cell::new(false));
-        let (hand_over, upgraded) = oneshot::channel();
-        let will_upgrade = upgrading.clone();
-        let task = tokio::task::spawn_local(async move {
-            // Its errors reach the exchange through the sender.
-            let _ = (&mut connection).await;
-            if will_upgrade.get() {
-                let parts = connection.into_parts();
-                let _ = hand_over.send((parts.io.into_inner(), parts.read_buf)); // Or closed.
-            }
-        });
-        let task = task.abort_handle();
-        let connection = Connection { sender, meter, peer, task, upgrading, upgraded };
+        let http = http1::Connection::new(socket, &self.limits);
+        let connection = Connection { http, meter, peer };
         Ok(self.lease(connection, service, endpoint, false))
     }
 
@@ -173,6 +151,8 @@ impl Pool {
             service,
             endpoint,
             reused,
+            rest: None,
+            upgrading: false,
             read_before,
             written_before,
         }
@@ -181,16 +161,18 @@ impl Pool {
     fn put_back(&self, connection: Connection, service: usize, endpoint: usize) {
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
         let now = Instant::now();
-        // The last one used is used next, so that what a burst left behind grows old at the front.
-        while idle.front().is_some_and(|oldest| now.duration_since(oldest.since) >= IDLE_MAX) {
-            idle.pop_front().inspect(|oldest| oldest.connection.task.abort());
-        }
-        // Its address may have gone while it was in use.
+        // Its address may have gone while it was in use. The last one used is used next, so that what a
+        // burst left behind grows old at the front.
         if idle.len() < IDLE_PER_ENDPOINT_MAX && self.leads_there(&connection, service, endpoint) {
+            connection.http.settle_down();
             idle.push_back(Idle { connection, since: now });
-        } else {
-            connection.task.abort();
         }
+    }
+}
+
+impl Idle {
+    fn is_good(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < IDLE_MAX && self.connection.http.is_quiet()
     }
 }
 
@@ -204,6 +186,10 @@ pub(crate) struct Lease {
     endpoint: usize,
     /// It carried a request before this one.
     pub(crate) reused: bool,
+    /// Sends what was left of the request when its response came.
+    rest: Option<JoinHandle<()>>,
+    /// The request asks for another protocol.
+    upgrading: bool,
     read_before: u64,
     written_before: u64,
 }
@@ -213,8 +199,19 @@ impl Lease {
         self.connection.as_ref().expect("a lease has its connection until it ends")
     }
 
-    pub(crate) fn sender(&mut self) -> &mut SendRequest<AttemptBody> {
-        &mut self.connection.as_mut().expect("a lease has its connection until it ends").sender
+    /// Sends a request and waits for its response's head: see [`http1::Connection::send`].
+    pub(crate) async fn send(
+        &mut self,
+        mut request: Outgoing,
+        method: &Method,
+        continues: impl Fn(),
+    ) -> Result<Response<Incoming>, http1::Error> {
+        let http = &self.connection().http;
+        let response = http.send(&mut request, method, continues).await?;
+        if !request.is_sent() {
+            self.rest = Some(tokio::task::spawn_local(http.send_rest(request)));
+        }
+        Ok(response)
     }
 
     /// Whether a byte of the request went out.
@@ -228,42 +225,42 @@ impl Lease {
     }
 
     /// The request asks for another protocol. Whatever comes of that, the connection serves no other.
-    pub(crate) fn will_upgrade(&self) {
-        self.connection().upgrading.set(true);
+    pub(crate) fn will_upgrade(&mut self) {
+        self.upgrading = true;
     }
 
-    /// The socket, once the service has agreed to another protocol. None: the connection broke.
-    pub(crate) async fn upgraded(mut self) -> Option<Upgraded> {
-        let connection = self.connection.take().expect("a lease ends once");
-        tokio::time::timeout(READY_TIME_MAX, connection.upgraded).await.ok()?.ok()
+    /// The socket, once the service has agreed to another protocol. None: something of the request is
+    /// still under way.
+    pub(crate) fn upgraded(mut self) -> Option<Upgraded> {
+        self.connection.take().expect("a lease ends once").http.into_socket()
     }
 
     /// The response has ended: the connection may serve the next attempt.
     pub(crate) fn finish(mut self) {
-        let mut connection = self.connection.take().expect("a lease ends once");
-        if connection.upgrading.get() {
-            connection.task.abort();
-        } else if connection.sender.is_ready() {
-            self.pool.put_back(connection, self.service, self.endpoint);
-        } else if !connection.sender.is_closed() {
-            // The connection's own task has not come round to saying so yet.
-            let (pool, service, endpoint) = (self.pool.clone(), self.service, self.endpoint);
-            tokio::task::spawn_local(async move {
-                let ready = tokio::time::timeout(READY_TIME_MAX, connection.sender.ready());
-                match ready.await {
-                    Ok(Ok(())) => pool.put_back(connection, service, endpoint),
-                    _ => connection.task.abort(),
-                }
-            });
+        let rest = self.rest.take();
+        let connection = self.connection.take().expect("a lease ends once");
+        if self.upgrading || !connection.http.persists() {
+            rest.inspect(JoinHandle::abort);
+            return;
         }
+        let (pool, service, endpoint) = (self.pool.clone(), self.service, self.endpoint);
+        let Some(mut rest) = rest else {
+            return pool.put_back(connection, service, endpoint);
+        };
+        tokio::task::spawn_local(async move {
+            match tokio::time::timeout(REST_TIME_MAX, &mut rest).await {
+                Ok(Ok(())) if connection.http.persists() => {
+                    pool.put_back(connection, service, endpoint);
+                }
+                _ => rest.abort(),
+            }
+        });
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.task.abort();
-        }
+        self.rest.take().inspect(JoinHandle::abort);
     }
 }
 

@@ -1,0 +1,205 @@
+//! A request on its way to a service.
+
+use std::io::{self, IoSlice, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body::{Body, Frame};
+use tokio::io::AsyncWrite;
+
+use super::Error;
+use crate::body::AttemptBody;
+use crate::io::Socket;
+
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What of a request is not sent yet.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// The head, or what frames `data`.
+    ahead: Vec<u8>,
+    ahead_sent: usize,
+    data: Bytes,
+    behind: &'static [u8],
+    /// None once its end was read.
+    body: Option<AttemptBody>,
+    coding: Coding,
+}
+
+#[derive(Debug)]
+enum Coding {
+    /// The body is as long as the head says.
+    Length,
+    /// It goes in chunks, and these fields may come behind it.
+    Chunked { trailers: Option<HeaderValue> },
+}
+
+impl Outgoing {
+    /// `headers` say by `Transfer-Encoding` whether the body goes in chunks; else it has a length.
+    pub(crate) fn new(
+        method: &Method,
+        target: &PathAndQuery,
+        headers: &HeaderMap,
+        body: AttemptBody,
+    ) -> Outgoing {
+        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let line = method.as_str().len() + target.as_str().len();
+        let mut ahead = Vec::with_capacity(line + fields.sum::<usize>() + 64);
+        for part in [method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
+            ahead.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in headers {
+            // Said below, by what the body knows.
+            if name != CONTENT_LENGTH {
+                put_field(&mut ahead, name, value);
+            }
+        }
+        let said = headers.contains_key(TRANSFER_ENCODING);
+        let length = body.size_hint().exact().filter(|_| !said);
+        match length {
+            Some(0) if !headers.contains_key(CONTENT_LENGTH) => {}
+            Some(length) => {
+                write!(ahead, "content-length: {length}\r\n").expect("a vector takes all");
+            }
+            None if said => {}
+            None => ahead.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+        ahead.extend_from_slice(b"\r\n");
+        Outgoing {
+            ahead,
+            ahead_sent: 0,
+            data: Bytes::new(),
+            behind: b"",
+            body: (length != Some(0)).then_some(body),
+            coding: match length {
+                Some(_) => Coding::Length,
+                None => Coding::Chunked { trailers: headers.get(TRAILER).cloned() },
+            },
+        }
+    }
+
+    pub(crate) fn is_sent(&self) -> bool {
+        self.body.is_none() && self.has_nothing()
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.ahead.is_empty() && self.data.is_empty() && self.behind.is_empty()
+    }
+
+    /// Ready when all is written, or the body cannot be had, or the socket is broken.
+    pub(super) fn poll_send(
+        &mut self,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        loop {
+            // Before anything is written: the head and what there is of the body go in one piece.
+            if self.data.is_empty() && self.behind.is_empty() {
+                self.poll_body(cx)?;
+            }
+            if self.has_nothing() {
+                return match self.body {
+                    None => Poll::Ready(Ok(())),
+                    Some(_) => Poll::Pending,
+                };
+            }
+            let parts = [&self.ahead[self.ahead_sent..], &self.data, self.behind].map(IoSlice::new);
+            // What is empty costs the kernel, too.
+            let parts = match (self.data.is_empty(), self.behind.is_empty()) {
+                (true, true) => &parts[..1],
+                (false, true) => &parts[..2],
+                _ => &parts[..],
+            };
+            match ready!(Pin::new(&mut *socket).poll_write_vectored(cx, parts))? {
+                0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+                count => self.sent(count),
+            }
+        }
+    }
+
+    fn sent(&mut self, mut count: usize) {
+        let ahead = count.min(self.ahead.len() - self.ahead_sent);
+        self.ahead_sent += ahead;
+        count -= ahead;
+        if self.ahead_sent == self.ahead.len() {
+            self.ahead = Vec::new(); // Not to be kept while a body is on its way.
+            self.ahead_sent = 0;
+        }
+        let data = count.min(self.data.len());
+        self.data.advance(data);
+        if self.data.is_empty() {
+            self.data = Bytes::new(); // It may be the last that holds a buffer.
+        }
+        self.behind = &self.behind[count - data..];
+    }
+
+    /// Takes the next piece of the body, if it is there.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        while self.data.is_empty()
+            && let Some(body) = &mut self.body
+            && let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx)
+        {
+            let Some(frame) = frame.transpose()? else {
+                self.put_end();
+                continue;
+            };
+            let ends = body.is_end_stream();
+            match frame.into_data() {
+                Ok(data) => {
+                    self.put_data(data);
+                    if ends {
+                        self.put_end();
+                    }
+                }
+                Err(trailers) => self.put_trailers(trailers),
+            }
+        }
+        Ok(())
+    }
+
+    fn put_data(&mut self, data: Bytes) {
+        if !data.is_empty() && matches!(self.coding, Coding::Chunked { .. }) {
+            write!(self.ahead, "{:x}\r\n", data.len()).expect("a vector takes all");
+            self.behind = b"\r\n";
+        }
+        self.data = data;
+    }
+
+    fn put_end(&mut self) {
+        self.body = None;
+        match (&self.coding, self.data.is_empty()) {
+            (Coding::Length, _) => {}
+            (Coding::Chunked { .. }, true) => self.ahead.extend_from_slice(LAST_CHUNK),
+            (Coding::Chunked { .. }, false) => self.behind = b"\r\n0\r\n\r\n",
+        }
+    }
+
+    /// Only those that the head has announced.
+    fn put_trailers(&mut self, frame: Frame<Bytes>) {
+        self.body = None;
+        let Coding::Chunked { trailers: announced } = &self.coding else { return };
+        self.ahead.extend_from_slice(b"0\r\n");
+        let names = announced.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        let is_announced = |name: &HeaderName| {
+            let mut names = names.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            names.any(|it| it.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        };
+        for (name, value) in frame.trailers_ref().into_iter().flatten() {
+            if is_announced(name) {
+                put_field(&mut self.ahead, name, value);
+            }
+        }
+        self.ahead.extend_from_slice(b"\r\n");
+    }
+}
+
+fn put_field(to: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    to.extend_from_slice(name.as_str().as_bytes());
+    to.extend_from_slice(b": ");
+    to.extend_from_slice(value.as_bytes());
+    to.extend_from_slice(b"\r\n");
+}
