@@ -193,9 +193,15 @@ async fn a_socket_in_a_folder_is_reached_too() {
 async fn a_component_is_looked_at_by_itself() {
     let ran = run(["policy", "inspect", &dist("retry.wasm")]).await;
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    for words in
-        ["retry-policy", "0.1.0", "orchestrator:policy/failure", "wit-bindgen", "memory_max"]
-    {
+    for words in [
+        "retry-policy",
+        "0.1.0",
+        "orchestrator:policy/failure",
+        "orchestrator-policy 0",
+        "wit-bindgen",
+        "memory_max",
+        "core_instances_max",
+    ] {
         assert!(ran.stdout.contains(words), "no {words:?} in\n{}", ran.stdout);
     }
     let old = component("old-contract");

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use wasmparser::{KnownCustom, Parser, Payload};
+use wasmparser::{Instance, KnownCustom, Parser, Payload};
 
 use super::Kind;
 use super::compile::Usage;
@@ -10,6 +10,9 @@ use super::contract::{Interfaces, OFFERED, PACKAGE, check_space, initial_memory}
 use super::engine::{Engine, Sizing, THIS_PROGRAM};
 use super::versions::{LoadError, Step, compile, hex};
 use crate::config::{Config, PolicyLimits};
+
+/// Where the SDK for Rust signs what it is part of.
+const SDK_SECTION: &str = "orchestrator-policy-sdk";
 
 /// What was found.
 #[derive(Debug)]
@@ -94,6 +97,11 @@ async fn look(
             defaults.table_elements_max.to_string(),
         ),
         ("tables_max", tables.to_string(), defaults.tables_max.to_string()),
+        (
+            "core_instances_max",
+            core_instances(bytes).to_string(),
+            defaults.core_instances_max.to_string(),
+        ),
         ("compile_cpu", seconds(cpu), format!("{} for this size", seconds(allowed))),
         (
             "compile_memory_max",
@@ -123,6 +131,17 @@ fn size(bytes: u64) -> String {
     bytesize::ByteSize(bytes).to_string()
 }
 
+/// Modules that are instantiated; one that is so twice counts twice.
+fn core_instances(component: &[u8]) -> usize {
+    let payloads = Parser::new(0).parse_all(component).map_while(Result::ok);
+    let sections = payloads.filter_map(|payload| match payload {
+        Payload::InstanceSection(instances) => Some(instances),
+        _ => None,
+    });
+    let instances = sections.flatten().map_while(Result::ok);
+    instances.filter(|it| matches!(it, Instance::Instantiate { .. })).count()
+}
+
 /// What tools have written into the component, and into the modules within it, of themselves.
 fn producers(component: &[u8]) -> Vec<String> {
     let mut all = Vec::new();
@@ -133,6 +152,10 @@ fn producers(component: &[u8]) -> Vec<String> {
             }
             continue;
         };
+        if section.name() == SDK_SECTION {
+            let version = String::from_utf8_lossy(section.data());
+            all.push(format!("orchestrator-policy {version}"));
+        }
         let KnownCustom::Producers(fields) = section.as_known() else { continue };
         for field in fields.into_iter().flatten() {
             for value in field.values.into_iter().flatten() {

@@ -14,6 +14,14 @@ use crate::{
     RoutingPolicy, ServiceState, Setup, Verdict,
 };
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A custom section of the component, by which `orchestrator policy inspect` knows what made it.
+#[used]
+#[unsafe(link_section = "orchestrator-policy-sdk")]
+static MADE_BY: [u8; VERSION.len()] =
+    *VERSION.as_bytes().first_chunk().expect("it is as long as itself");
+
 pub mod common {
     wit_bindgen::generate!({
         inline: "
