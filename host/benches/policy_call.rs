@@ -2,19 +2,22 @@
 //!
 //! `cargo bench -p orchestrator --bench policy_call`; the figures are in `wit/README.md`.
 
+#[path = "common/decisions.rs"]
+mod decisions;
+#[path = "common/loading.rs"]
+mod loading;
+
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use orchestrator::config::{Component, Config, Policy};
+use orchestrator::config::Config;
 use orchestrator::policy::{
-    Circuit, Engine, FailedAttempt, Fault, Health, Kind, Outcome, RequestFacts, ServiceState,
-    Sizing, Source, StateOf, Version, Warm,
+    Engine, FailedAttempt, Fault, Kind, Outcome, RequestFacts, Sizing, Warm,
 };
-use serde_json::json;
-use tokio::runtime::{LocalOptions, LocalRuntime};
-use tokio::sync::Semaphore;
+
+use decisions::{configured, facts, warm, with_routes};
+use loading::{load, runtime};
 
 /// The gateway's own.
 #[global_allocator]
@@ -23,28 +26,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How long a call waits for an instance.
 const INSTANCE_PATIENCE: Duration = Duration::from_millis(100);
 
-fn decisions(criterion: &mut Criterion) {
+fn measure(criterion: &mut Criterion) {
     let (config, _) = Config::builtin();
     let program = env!("CARGO_BIN_EXE_orchestrator");
     let engine = Engine::new(Sizing::of(1, [&config.routing.limits]), program.into())
         .expect("the pool can be reserved");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())
-        .expect("a runtime");
+    let runtime = runtime();
 
     let routing = warm(&runtime, &engine, Kind::Routing, &config.routing);
     criterion.bench_function("route, the three default routes", |bencher| {
         bencher.iter_custom(|count| runtime.block_on(route(&routing, count)));
     });
 
-    // What ten thousand routes may cost: at most twice ten (`routes` says what they are).
+    // What ten thousand routes may cost: at most twice ten (`with_routes` says what they are).
     for count in [10, 10_000] {
-        let many = Policy {
-            component: Component::BuiltinRouting,
-            config: json!({ "routes": routes(count) }),
-            ..config.routing.clone()
-        };
+        let many = with_routes(&config, count);
         let version = load(&runtime, &engine, Kind::Routing, &many);
         // Ten thousand take seconds.
         let mut building = criterion.benchmark_group("two instances");
@@ -75,67 +71,8 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
-/// Routes of every kind that the index tells apart, the same number of each.
-fn routes(count: usize) -> Vec<serde_json::Value> {
-    let of_kind = |kind: usize, n: usize| match kind {
-        0 => json!({ "path_prefix": format!("/team-{n}/api") }),
-        1 => json!({ "path": format!("/users/{{user}}/orders-{n}/{{order}}") }),
-        2 => json!({ "path_prefix": "/", "host": format!("h{n}.example") }),
-        3 => json!({ "path_prefix": "/", "host": format!("*.w{n}.example") }),
-        _ => json!({ "path": "/tenants", "headers": { "x-tenant": format!("t{n}") } }),
-    };
-    let kinds = 5;
-    (0..count)
-        .map(|at| {
-            // The few are those that the requests are for, 7 and 8.
-            let mut route = of_kind(at % kinds, 7 + at / kinds);
-            route["service"] = "writer".into();
-            route
-        })
-        .collect()
-}
-
-fn warm(runtime: &LocalRuntime, engine: &Engine, kind: Kind, policy: &Policy) -> Rc<Warm> {
-    configured(runtime, engine, load(runtime, engine, kind, policy))
-}
-
-fn load(runtime: &LocalRuntime, engine: &Engine, kind: Kind, policy: &Policy) -> Arc<Version> {
-    let services = ["writer", "research", "backend"].map(str::to_owned);
-    let source = Source::named(policy).expect("it is built in");
-    let loaded = runtime.block_on(Version::load(engine, kind, &source, policy, &services));
-    Arc::new(loaded.expect("a good component"))
-}
-
-fn configured(runtime: &LocalRuntime, engine: &Engine, version: Arc<Version>) -> Rc<Warm> {
-    let state_of: StateOf =
-        Arc::new(|_| ServiceState { circuit: Circuit::Closed, health: Health::Healthy });
-    runtime
-        .block_on(Warm::new(engine, version, Arc::new(Semaphore::new(1)), state_of))
-        .expect("a good configuration")
-}
-
 fn request() -> Box<RequestFacts> {
     facts("/api/enrich/documents/7?lang=en", "gateway.example:8003")
-}
-
-fn facts(target: &str, host: &str) -> Box<RequestFacts> {
-    let (head, ()) = http::Request::get(target)
-        .header("host", host)
-        .header("user-agent", "bench")
-        .header("accept", "*/*")
-        .header("x-tenant", "t7")
-        .body(())
-        .expect("a request")
-        .into_parts();
-    Box::new(RequestFacts {
-        head,
-        client: [127, 0, 0, 1].into(),
-        scheme: "http",
-        now_ms: 1_700_000_000_000,
-        seed: 42,
-        overran: false,
-        services: Vec::new(),
-    })
 }
 
 async fn route(warm: &Rc<Warm>, count: u64) -> Duration {
@@ -188,5 +125,5 @@ async fn judge(warm: &Rc<Warm>, count: u64) -> Duration {
     began.elapsed()
 }
 
-criterion_group!(benches, decisions);
+criterion_group!(benches, measure);
 criterion_main!(benches);

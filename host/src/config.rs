@@ -609,6 +609,13 @@ pub struct PolicyLimits {
     ///
     /// A duration. Default: `2s`. Limits: `1ms` to `1m`.
     pub configure_timeout: Duration,
+    /// The instances of one version that a worker has at the most. A decision holds one only while it
+    /// runs, so that more than one is needed just when decisions overrun their first tick; at most half
+    /// of them may do so at once. Address space for all of them is reserved at the start, 4 GiB each, so that the larger
+    /// of the two policies' values counts for both.
+    ///
+    /// A number. Default: `16`. Limits: `1` to `64`.
+    pub instances_max: u32,
     /// The memory of one instance, in bytes. Python and JavaScript need about 16 MiB.
     ///
     /// A size. Default: `8MiB`. Limits: `64KiB` to `256MiB`.

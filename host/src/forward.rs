@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{EXPECT, HOST, UPGRADE};
+use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
 
@@ -16,7 +16,6 @@ use crate::body::{AttemptBody, UploadError};
 use crate::breaker::{self, Permit, Source};
 use crate::config::HostHeader;
 use crate::exchange::Exchange;
-use crate::expect::Expectation;
 use crate::headers::{self, Hop};
 use crate::policy::{self, RequestFacts};
 use crate::route::Target;
@@ -308,14 +307,15 @@ pub(crate) async fn forward(
             },
         };
         let method = &request.head.method;
-        let (outgoing, upgrading, asks) = {
-            let headers = rewrite(exchange, request, target, endpoint);
-            let outgoing = Outgoing::new(method, &target.path, &headers, AttemptBody::of(body));
-            (outgoing, headers.contains_key(UPGRADE), headers.contains_key(EXPECT))
-        };
+        let upgrade = upgrade::asked_for(&request.head);
+        let upgrading = upgrade.is_some();
         if upgrading {
             lease.will_upgrade();
         }
+        // Again, too, where the attempt before ended without asking: the client still waits.
+        let asks =
+            exchange.expectation.as_ref().is_some_and(|it| !it.is_met() && !body.has_begun());
+        let outgoing = outgoing(exchange, request, target, endpoint, (upgrade, asks));
         let continues = || {
             if let Some(expectation) = exchange.expectation.as_ref().filter(|_| asks) {
                 expectation.pass_on(&exchange.connection.meter);
@@ -379,17 +379,17 @@ fn what_is_wrong(response: &Response<Incoming>, upgrading: bool) -> Option<&'sta
     (!headers::valid_framing(headers)).then_some("its transfer coding is not `chunked` alone")
 }
 
-/// The request's headers as the service gets them.
-fn rewrite(
+/// The request as the service gets it.
+fn outgoing(
     exchange: &Exchange,
     request: &RequestFacts,
     target: &Target,
     endpoint: usize,
-) -> HeaderMap {
+    (upgrade, expects): (Option<&HeaderValue>, bool),
+) -> Outgoing {
     // Of a target in absolute form the host counts (RFC 9112 section 3.2.2).
     let target_host = request.head.uri.authority();
     let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
-    let mut edited = request.head.headers.clone();
     let client_host = target_host.as_ref().or(request.head.headers.get(HOST));
     let service = &exchange.snapshot.services.all[target.service];
     let authority = &service.endpoints[endpoint].authority;
@@ -402,20 +402,13 @@ fn rewrite(
         },
         request_id: &exchange.request_id,
         version: request.head.version,
+        edits: &target.request_edits,
+        upgrade,
+        expects,
     };
-    headers::to_upstream(&mut edited, &hop);
-    headers::apply(&target.request_edits, &mut edited);
-    if let Some(protocol) = upgrade::asked_for(&request.head) {
-        upgrade::set(protocol, &mut edited);
-    }
-    // Again, too, where the attempt before ended without asking: the client still waits.
-    if let Some(expectation) = &exchange.expectation
-        && !expectation.is_met()
-        && !exchange.body.has_begun()
-    {
-        edited.insert(EXPECT, Expectation::VALUE);
-    }
-    edited
+    let mut head = http1::request_line(&request.head.method, &target.path);
+    let passing = headers::to_upstream(&mut head, &request.head.headers, &hop);
+    Outgoing::new(head, passing, AttemptBody::of(&exchange.body))
 }
 
 /// RFC 9110 section 9.2.2.

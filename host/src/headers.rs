@@ -1,7 +1,7 @@
 //! What changes in a message's head on its way through? The rules of RFC 9110 for intermediaries.
 //!
-//! [`valid_host`] checks a request when it arrives, [`to_upstream`] rewrites it for an endpoint, and
-//! [`to_client`] the response on its way back. Each strips first and adds after, so that nothing
+//! [`valid_host`] checks a request when it arrives, [`to_upstream`] writes it for an endpoint, and
+//! [`to_client`] rewrites the response on its way back. Each strips first and adds after, so that nothing
 //! a peer writes can strip what the gateway adds (`Connection: X-Forwarded-For`). Who a request
 //! comes from is told by [`Caller`].
 //!
@@ -12,10 +12,11 @@ use std::net::Ipv6Addr;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRAILER, TRANSFER_ENCODING, VIA,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Uri, Version};
 
+use crate::expect::Expectation;
 use crate::route::Edit;
 
 mod caller;
@@ -32,8 +33,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// The longest id that is taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// What the gateway tells an endpoint about a request. The values are made once (per connection,
-/// per endpoint, per request); to copy one is to count a reference.
+/// What the gateway tells an endpoint about a request. The values are made once: per connection, per
+/// endpoint, per request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hop<'a> {
     pub(crate) caller: &'a Caller,
@@ -44,6 +45,12 @@ pub(crate) struct Hop<'a> {
     pub(crate) request_id: &'a HeaderValue,
     /// The `Host` that the endpoint gets.
     pub(crate) host: &'a HeaderValue,
+    /// The policy's, which touch nothing that [is the host's](is_host_owned).
+    pub(crate) edits: &'a [Edit],
+    /// The protocol that the client wants to speak instead.
+    pub(crate) upgrade: Option<&'a HeaderValue>,
+    /// The endpoint is to say whether it wants the body.
+    pub(crate) expects: bool,
 }
 
 /// Why a request does not say which host it is for. Its words are for the client, with a 400.
@@ -119,38 +126,110 @@ pub(crate) fn takes_trailers(version: Version, headers: &HeaderMap) -> bool {
         && lists(headers, &TE).any(|it| it.eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Rewrites a request's head for an endpoint. The policy's own edits come after.
+/// Writes the fields of a request's head for an endpoint, but for what frames its body.
 ///
 /// What clients say about forwarding is replaced: without a trusted proxy in front it is hearsay.
-pub(crate) fn to_upstream(headers: &mut HeaderMap, hop: &Hop<'_>) {
-    // For what is added below, at one go.
-    headers.reserve(8);
-    let te = headers.contains_key(TE) && takes_trailers(hop.version, headers);
-    let passing = strip_hop_by_hop(headers);
-    strip_hearsay(headers, hop.caller.vouched);
-    // The gateway's server has answered it: hyper sends `100 Continue` when the body is asked for.
-    headers.remove(EXPECT);
-    headers.insert(HOST, hop.host.clone());
-    headers.insert(X_FORWARDED_FOR, hop.caller.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(hop.caller.scheme));
-    match hop.caller.host.as_ref().or(hop.client_host) {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
-        None => headers.remove(X_FORWARDED_HOST),
+pub(crate) fn to_upstream(head: &mut Vec<u8>, client: &HeaderMap, hop: &Hop<'_>) -> Passing {
+    put_field(head, HOST.as_str(), hop.host);
+    let named = match client.contains_key(CONNECTION) {
+        true => named_by_connection(client),
+        false => Vec::new(),
     };
-    headers.insert(FORWARDED, hop.caller.forwarded(hop.client_host));
-    headers.append(VIA, via(hop.version));
-    headers.insert(X_REQUEST_ID, hop.request_id.clone());
-    if passing.chunked {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        if let Some(names) = passing.trailers {
-            headers.insert(TRAILER, names);
+    let (mut passing, mut te) = (Passing::default(), false);
+    for (name, value) in client {
+        let text = name.as_str();
+        if is_hop_by_hop(text) {
+            match text {
+                "transfer-encoding" => passing.chunked = true,
+                "trailer" => passing.trailers = announced(client),
+                "te" => te = takes_trailers(hop.version, client),
+                _ => {}
+            }
+        } else if text == "content-length" {
+            passing.has_length = true;
+        } else if !(is_replaced(text)
+            || is_hearsay_of(hop.caller, text)
+            || named.contains(name)
+            || hop.edits.iter().any(|(edited, _)| edited == name))
+        {
+            put_field(head, text, value);
         }
     }
-    if te {
-        // RFC 9110 section 10.1.4: what is for this connection only is named by `Connection`.
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    // Where both were sent, `Transfer-Encoding` counted, and the length is wrong or an attack
+    // (RFC 9112 section 6.3).
+    passing.has_length &= !passing.chunked;
+    passing.trailers = passing.trailers.take().filter(|_| passing.chunked);
+
+    put_field(head, X_FORWARDED_FOR.as_str(), &hop.caller.forwarded_for);
+    put_text(head, X_FORWARDED_PROTO.as_str(), hop.caller.scheme);
+    if let Some(host) = hop.caller.host.as_ref().or(hop.client_host) {
+        put_field(head, X_FORWARDED_HOST.as_str(), host);
     }
+    put_field(head, FORWARDED.as_str(), &hop.caller.forwarded(hop.client_host));
+    put_text(head, VIA.as_str(), via(hop.version));
+    put_field(head, X_REQUEST_ID.as_str(), hop.request_id);
+    if passing.chunked {
+        put_text(head, TRANSFER_ENCODING.as_str(), "chunked");
+    }
+    if let Some(names) = &passing.trailers {
+        put_field(head, TRAILER.as_str(), names);
+    }
+    if te {
+        put_text(head, TE.as_str(), "trailers");
+    }
+    // RFC 9110 section 10.1.4: what is for this connection only is named by `Connection`.
+    match (hop.upgrade, te) {
+        (Some(protocol), te) => {
+            put_text(head, CONNECTION.as_str(), if te { "upgrade, te" } else { "upgrade" });
+            put_field(head, UPGRADE.as_str(), protocol);
+        }
+        (None, true) => put_text(head, CONNECTION.as_str(), "te"),
+        (None, false) => {}
+    }
+    if hop.expects {
+        put_field(head, EXPECT.as_str(), &Expectation::VALUE);
+    }
+    for (at, (name, value)) in hop.edits.iter().enumerate() {
+        // The last edit of a header counts.
+        if let Some(value) = value
+            && hop.edits[at + 1..].iter().all(|(later, _)| later != name)
+        {
+            put_field(head, name.as_str(), value);
+        }
+    }
+    passing
+}
+
+/// What the gateway writes itself for each request, whoever sent it.
+fn is_replaced(name: &str) -> bool {
+    // The gateway's server has answered `Expect`: hyper sends `100 Continue` when the body is asked for.
+    matches!(
+        name,
+        "expect"
+            | "forwarded"
+            | "host"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-proto"
+            | "x-request-id"
+    )
+}
+
+/// A field's line in a head.
+pub(crate) fn put_field(head: &mut Vec<u8>, name: &str, value: &HeaderValue) {
+    put(head, name, value.as_bytes());
+}
+
+fn put_text(head: &mut Vec<u8>, name: &str, value: &str) {
+    put(head, name, value.as_bytes());
+}
+
+fn put(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.reserve(name.len() + value.len() + 4);
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
 }
 
 /// Rewrites a response's head for the client. `version` is what the endpoint spoke; trailers are
@@ -166,7 +245,7 @@ pub(crate) fn to_client(
     if let Some(names) = passing.trailers.filter(|_| takes_trailers && passing.chunked) {
         headers.insert(TRAILER, names);
     }
-    headers.append(VIA, via(version));
+    headers.append(VIA, HeaderValue::from_static(via(version)));
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
@@ -206,10 +285,12 @@ pub(crate) fn apply(edits: &[Edit], headers: &mut HeaderMap) {
 
 /// What of a message's framing goes on to the next connection.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Passing {
-    chunked: bool,
+pub(crate) struct Passing {
+    pub(crate) chunked: bool,
+    /// It says how long the body is.
+    pub(crate) has_length: bool,
     /// The names of the trailers that may follow, as `Trailer` has them.
-    trailers: Option<HeaderValue>,
+    pub(crate) trailers: Option<HeaderValue>,
 }
 
 /// Removes what is meant for one connection only: the headers that `Connection` names, and those
@@ -221,6 +302,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) -> Passing {
     }
     let passing = Passing {
         chunked: headers.contains_key(TRANSFER_ENCODING),
+        has_length: headers.contains_key(CONTENT_LENGTH),
         trailers: headers.contains_key(TRAILER).then(|| announced(headers)).flatten(),
     };
     if headers.contains_key(CONNECTION) {
@@ -343,19 +425,16 @@ fn may_trail(name: &str) -> bool {
     !is_forbidden && !is_control && !is_own(name) && !is_hearsay(name)
 }
 
-/// Removes everything that claims to tell how the request came here, and what would pass for a
-/// header of the gateway's own. A trusted proxy may say the former.
-fn strip_hearsay(headers: &mut HeaderMap, vouched: bool) {
-    let is_stripped = |name: &str| match name.contains('_') {
+/// Whether a request's header claims to tell how it came here, or would pass for a header of the gateway's
+/// own. A trusted proxy may say the former.
+fn is_hearsay_of(caller: &Caller, name: &str) -> bool {
+    match name.contains('_') {
         true => {
             let dashed = &mut [0; DASHED_BYTES];
             let name = with_dashes(name, dashed);
             is_own(name) || is_hearsay(name)
         }
-        false => !vouched && is_hearsay(name),
-    };
-    if headers.keys().any(|name| is_stripped(name.as_str())) {
-        remove_all(headers, is_stripped);
+        false => !caller.vouched && is_hearsay(name),
     }
 }
 
@@ -400,13 +479,13 @@ fn with_dashes<'a>(name: &'a str, dashed: &'a mut [u8; DASHED_BYTES]) -> &'a str
 }
 
 /// The gateway's entry in `Via`: the version that it received (RFC 9110 section 7.6.3).
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
+fn via(version: Version) -> &'static str {
+    match version {
         Version::HTTP_09 | Version::HTTP_10 => "1.0 orchestrator",
         Version::HTTP_2 => "2 orchestrator",
         Version::HTTP_3 => "3 orchestrator",
         _ => "1.1 orchestrator",
-    })
+    }
 }
 
 fn is_host_and_port(text: &str) -> bool {
@@ -414,7 +493,8 @@ fn is_host_and_port(text: &str) -> bool {
         let Some((address, port)) = rest.split_once(']') else { return false };
         (address.parse::<Ipv6Addr>().is_ok(), port)
     } else {
-        let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+        let colon = text.bytes().position(|byte| byte == b':');
+        let (name, port) = text.split_at(colon.unwrap_or(text.len()));
         (is_dns_name(name), port)
     };
     is_host && is_colon_and_port(port)
@@ -423,9 +503,16 @@ fn is_host_and_port(text: &str) -> bool {
 fn is_dns_name(name: &str) -> bool {
     // A dot at the end says that the name is complete.
     let name = name.strip_suffix('.').unwrap_or(name);
-    let is_label_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    name.len() <= 253
-        && name.split('.').all(|label| !label.is_empty() && label.bytes().all(is_label_byte))
+    let mut label_bytes = 0;
+    for byte in name.bytes() {
+        match byte {
+            b'.' if label_bytes > 0 => label_bytes = 0,
+            b'-' | b'_' => label_bytes += 1,
+            _ if byte.is_ascii_alphanumeric() => label_bytes += 1,
+            _ => return false,
+        }
+    }
+    name.len() <= 253 && label_bytes > 0
 }
 
 /// Nothing, or a colon and what may be nothing or a port (RFC 3986 section 3.2.3).

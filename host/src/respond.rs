@@ -99,6 +99,7 @@ pub(crate) fn respond(
     mut record: Box<Record>,
 ) -> Response<ResponseBody> {
     let snapshot = &exchange.snapshot;
+    let is_own = !matches!(outcome, Outcome::Upstream { .. });
     let mut response = match outcome {
         Outcome::Upstream { answer, edits } => {
             exchange.body.keep_no_more();
@@ -129,7 +130,8 @@ pub(crate) fn respond(
             *response.status_mut() = StatusCode::NO_CONTENT;
             *response.headers_mut() = headers;
             let mut response = own(response, record);
-            finish(exchange, client.version, response.headers_mut());
+            response.headers_mut().insert(headers::X_REQUEST_ID, exchange.request_id.clone());
+            close_where_due(exchange, client.version, response.headers_mut());
             return response;
         }
         Outcome::Refused(refusal) => {
@@ -138,13 +140,15 @@ pub(crate) fn respond(
         }
     };
     snapshot.cors.apply(client.origin.as_ref(), response.headers_mut());
-    finish(exchange, client.version, response.headers_mut());
+    if is_own {
+        response.headers_mut().insert(headers::X_REQUEST_ID, exchange.request_id.clone());
+    }
+    close_where_due(exchange, client.version, response.headers_mut());
     response
 }
 
-/// What every response of an exchange has.
-fn finish(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
-    headers.insert(headers::X_REQUEST_ID, exchange.request_id.clone());
+/// Says so where the connection cannot serve another request.
+fn close_where_due(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
     // A client that was not asked for its body may send it or not: what follows would be a guess.
     let unasked = exchange.expectation.is_some() && !exchange.body.whole();
     if (exchange.worker().draining() || unasked) && client == Version::HTTP_11 {

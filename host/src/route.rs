@@ -175,16 +175,23 @@ fn checked_path(request: &RequestFacts, path: Option<String>) -> Result<PathAndQ
     if let Some(bad) = path.bytes().find(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
         return Err(format!("the path {path:?} contains the byte 0x{bad:02x}"));
     }
-    let name = path.split('?').next().unwrap_or_default();
+    let name_bytes = path.bytes().position(|byte| byte == b'?').unwrap_or(path.len());
+    let name = &path[..name_bytes];
     if let Err(error) = path::normal(name, false) {
         return Err(format!("the path {path:?}: {error}"));
     }
-    let whole = match own.and_then(PathAndQuery::query) {
-        Some(query) if !path.contains('?') => format!("{path}?{query}"),
-        _ => path,
-    };
-    let shown = whole.clone();
-    PathAndQuery::try_from(whole).map_err(|error| format!("the path {shown:?}: {error}"))
+    let mut whole = path;
+    if let Some(query) = own.and_then(PathAndQuery::query)
+        && name_bytes == whole.len()
+    {
+        whole.reserve_exact(1 + query.len());
+        whole.push('?');
+        whole.push_str(query);
+    }
+    // Counted, not copied: only a path that is refused is shown.
+    let whole = Bytes::from(whole);
+    PathAndQuery::from_maybe_shared(whole.clone())
+        .map_err(|error| format!("the path {:?}: {error}", String::from_utf8_lossy(&whole)))
 }
 
 fn checked_edits(edits: Vec<(String, Option<Vec<u8>>)>) -> Result<Vec<Edit>, String> {

@@ -19,6 +19,7 @@ pub(super) fn policy_limits(
         section.read("wall_timeout", d.map(|d| d.wall_timeout), duration(MS..=10 * SECOND));
     let configure_timeout =
         section.read("configure_timeout", d.map(|d| d.configure_timeout), duration(MS..=MINUTE));
+    let instances_max = section.read("instances_max", d.map(|d| d.instances_max), number(1..=64));
     let memory_max =
         section.read("memory_max", d.map(|d| d.memory_max), size(64 * KIB..=256 * MIB));
     let result_max = section.read("result_max", d.map(|d| d.result_max), size(KIB..=16 * MIB));
@@ -64,6 +65,7 @@ pub(super) fn policy_limits(
         decision_timeout: decision_timeout?,
         wall_timeout: wall_timeout?,
         configure_timeout: configure_timeout?,
+        instances_max: instances_max?,
         memory_max: memory_max?,
         result_max: result_max?,
         stack_max: stack_max?,

@@ -13,7 +13,6 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
@@ -97,14 +96,13 @@ pub(super) struct Usage {
 impl Usage {
     /// Of this process, so far.
     fn now() -> Usage {
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        // Of its one thread, in nanoseconds.
+        let schedstat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+        let cpu_ns = schedstat.split(' ').next().and_then(|text| text.parse().ok());
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        Usage {
-            cpu: Duration::try_from(cpu).unwrap_or_default(),
-            resident: peak.unwrap_or(0) << 10,
-        }
+        Usage { cpu: Duration::from_nanos(cpu_ns.unwrap_or(0)), resident: peak.unwrap_or(0) << 10 }
     }
 
     fn write(&self) -> String {

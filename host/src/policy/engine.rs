@@ -17,7 +17,6 @@ use super::Kind;
 use super::bindings::{self, Host};
 use super::cache::Cache;
 use super::compile::Compiler;
-use super::instance::INSTANCES_PER_WORKER_MAX;
 use crate::config::PolicyLimits;
 
 /// One tick of the clock that interrupts guests, and the unit of `decision_timeout`.
@@ -54,6 +53,7 @@ const RESIDENT_BYTES_MAX: usize = 8 << 20;
 #[derive(Debug, Clone, Copy)]
 pub struct Sizing {
     pub workers: usize,
+    instances_max: u32,
     memory_max: usize,
     stack_max: usize,
     table_elements_max: usize,
@@ -66,6 +66,7 @@ impl Sizing {
     pub fn of<'a>(workers: usize, limits: impl IntoIterator<Item = &'a PolicyLimits>) -> Sizing {
         let nothing = Sizing {
             workers,
+            instances_max: 0,
             memory_max: 0,
             stack_max: 0,
             table_elements_max: 0,
@@ -74,6 +75,7 @@ impl Sizing {
         };
         limits.into_iter().fold(nothing, |sizing, limits| Sizing {
             workers,
+            instances_max: sizing.instances_max.max(limits.instances_max),
             memory_max: sizing.memory_max.max(limits.memory_max),
             stack_max: sizing.stack_max.max(limits.stack_max),
             table_elements_max: sizing.table_elements_max.max(limits.table_elements_max),
@@ -138,6 +140,12 @@ impl Engine {
         Ok(self)
     }
 
+    /// Stops the clock that interrupts guests, for good: for measurements under which a decision takes longer
+    /// than a tick.
+    pub fn stop_clock(&self) {
+        self.ticker.stopped.store(true, Ordering::Relaxed);
+    }
+
     /// Lines that policies of this kind printed and that were not logged, for there were too many.
     pub fn output_dropped(&self, kind: Kind) -> &Arc<AtomicU64> {
         &self.output_dropped[kind as usize]
@@ -169,9 +177,8 @@ pub(super) fn compile_config() -> Config {
 fn pool(sizing: Sizing) -> PoolingAllocationConfig {
     let workers = u32::try_from(sizing.workers).unwrap_or(u32::MAX);
     // Some more than the workers may have, for versions that are being tried out.
-    let instances = workers
-        .saturating_mul(KINDS * VERSIONS_AT_WORK * INSTANCES_PER_WORKER_MAX)
-        .saturating_add(4);
+    let instances =
+        workers.saturating_mul(KINDS * VERSIONS_AT_WORK * sizing.instances_max).saturating_add(4);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(sizing.core_instances_max))
@@ -195,6 +202,7 @@ pub(super) struct Ticker {
     /// [`REST_AFTER_TICKS`].
     wanted: AtomicBool,
     resting: AtomicBool,
+    stopped: AtomicBool,
     /// Ticks whose epochs are still to come one by one, counted down by the ticker.
     hurried: AtomicU32,
     thread: std::sync::OnceLock<Thread>,
@@ -205,10 +213,11 @@ impl Ticker {
         let ticker = Arc::new(Ticker {
             wanted: AtomicBool::new(true),
             resting: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             hurried: AtomicU32::new(0),
             thread: std::sync::OnceLock::new(),
         });
-        // The thread lives as long as the process, as the engine does.
+        // The thread lives as long as the process, as the engine does, or until it is stopped.
         let own = ticker.clone();
         let handle = std::thread::Builder::new().name("epoch".into()).spawn(move || {
             // It sleeps nearly always, and what it wakes for is to end what keeps others waiting. Who may
@@ -216,6 +225,9 @@ impl Ticker {
             let _ = setpriority_process(None, TICKER_NICE);
             loop {
                 for _ in 0..REST_AFTER_TICKS {
+                    if own.stopped.load(Ordering::Relaxed) {
+                        return;
+                    }
                     let hurries = own.hurries();
                     if hurries {
                         own.hurried.fetch_sub(1, Ordering::Relaxed);

@@ -18,16 +18,12 @@ use super::bindings::{Host, Phase, Slices};
 use super::engine::{EPOCHS_A_TICK, Engine};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
 use super::gate::Gate;
-use super::overrun::{OVERRUNS_MAX, excerpt, fault_of, first_slice, overrun, ticks};
+use super::overrun::{excerpt, fault_of, first_slice, overrun, overruns_max, ticks};
 use super::stats::Tally;
 use super::versions::{ConfigError, LoadError, Step, Version};
 use super::wasi::{self, CallSeed, OutputLimit};
 use super::{Fault, Kind};
 use crate::config::{Instances, PolicyLimits};
-
-/// Instances of one version that a worker has at the most. A decision holds one only while it
-/// runs, so that more than one is needed just when decisions overrun their first tick.
-pub(super) const INSTANCES_PER_WORKER_MAX: u32 = 16;
 
 /// Instances that a worker keeps ready beside those at work.
 const SPARE: usize = 2;
@@ -129,6 +125,7 @@ impl Warm {
         );
         Warm {
             tally: version.stats().tally(),
+            overruns: Arc::new(Semaphore::new(overruns_max(&version.limits))),
             spare: Cell::new(spare),
             version,
             engine: engine.clone(),
@@ -139,7 +136,6 @@ impl Warm {
             returned: Notify::new(),
             runaway,
             gate: Rc::default(),
-            overruns: Arc::new(Semaphore::new(OVERRUNS_MAX)),
             output: Arc::new(Mutex::new(output)),
             usual: Cell::default(),
         }
@@ -237,8 +233,8 @@ impl Warm {
             if tokio::time::timeout_at(deadline, returned).await.is_err() {
                 let alive = self.alive.get();
                 return Err(Fault::NoInstance(format!(
-                    "all {alive} instances of this worker were busy for {patience:?} (its limit is \
-                     `wall_timeout`)"
+                    "all {alive} instances of this worker were busy for {patience:?} (its limits are \
+                     `instances_max` and `wall_timeout`)"
                 )));
             }
         }
@@ -261,7 +257,7 @@ impl Warm {
         }
         let warm = self.clone();
         tokio::task::spawn_local(async move {
-            while warm.alive.get() < INSTANCES_PER_WORKER_MAX
+            while warm.alive.get() < warm.version.limits.instances_max
                 && warm.idle.borrow().len() < warm.spare.get()
             {
                 warm.alive.set(warm.alive.get() + 1);

@@ -10,11 +10,13 @@ use super::Fault;
 use super::bindings::{Host, Phase, TooMuch};
 use super::engine::{EPOCH, EPOCHS_A_TICK, TICK, Ticker};
 use super::gate::Strain;
-use super::instance::INSTANCES_PER_WORKER_MAX;
+use crate::config::PolicyLimits;
 
 /// Decisions of one version that may overrun at once on a worker; a further one ends at its first
 /// tick. The rest of the instances is for those that do not.
-pub(super) const OVERRUNS_MAX: usize = INSTANCES_PER_WORKER_MAX as usize / 2;
+pub(super) fn overruns_max(limits: &PolicyLimits) -> usize {
+    (limits.instances_max as usize / 2).max(1)
+}
 
 /// A decision that has run for so many ticks itself runs away: others get less than a tick at once.
 const RUNS_AWAY_TICKS: u32 = 2;
@@ -62,8 +64,8 @@ pub(super) fn overrun(
     }
     if decides && slices.overrun.is_none() {
         let Ok(place) = overruns.clone().try_acquire_owned() else {
-            let text = format!("overran while {OVERRUNS_MAX} decisions did so already");
-            return Err(TimedOut::Own(text).into());
+            let text = "overran while as many did so already as may: half of `instances_max`";
+            return Err(TimedOut::Own(text.into()).into());
         };
         slices.overrun = Some(place);
     }

@@ -350,22 +350,40 @@ impl Drop for Record {
             bytes_in: self.body.bytes(),
             bytes_out: self.bytes_out,
         });
+        // Most requests have one attempt, and room for ten costs something.
+        match self.attempts.count {
+            0..=1 => self.log::<1>(now, why),
+            _ => self.log::<TRIED_MAX>(now, why),
+        }
+        let unread = !self.body.whole();
+        self.connection.meter.exchange_ends(now, unread);
+        // Where the client has left, nobody sends; where the worker ends, nobody reads.
+        let worker = &self.connection.worker;
+        if unread && self.status != 0 && !worker.cutting.get() {
+            self.body.clone().discard(self.connection.meter.clone());
+        }
+    }
+}
+
+impl Record {
+    /// Writes the line, with up to `SHOWN` attempts.
+    fn log<const SHOWN: usize>(&self, now: Instant, why: Why) {
         let service = self.service.map(|service| &self.services.all[service]);
         let attempts = &self.attempts;
         let endpoint = |at: u16| service.and_then(|it| it.endpoints.get(usize::from(at)));
-        let count = TRIED_MAX.min(attempts.count as usize);
+        let count = SHOWN.min(attempts.count as usize);
         // What they are called may change with their addresses: held for as long as it is read.
-        let urls: [_; TRIED_MAX] = array::from_fn(|at| {
+        let urls: [_; SHOWN] = array::from_fn(|at| {
             let past = attempts.tried.get(at).filter(|_| at < count)?;
             endpoint(past.endpoint).map(Endpoint::url)
         });
         let last_url = attempts.last_endpoint.and_then(|at| endpoint(at as u16)).map(Endpoint::url);
-        let mut tried = [Tried::default(); TRIED_MAX];
+        let mut tried = [Tried::default(); SHOWN];
         let shown = &mut tried[..count];
         for ((shown, past), url) in shown.iter_mut().zip(&attempts.tried).zip(&urls) {
             *shown = past.shown(url.as_ref().map_or("", |url| url.as_str()));
         }
-        worker.log(&Line {
+        self.connection.worker.log(&Line {
             arrived: self.arrived,
             request_id: self.request_id.to_str().unwrap_or_default(),
             client: self.caller.text.to_str().unwrap_or_default(),
@@ -373,7 +391,7 @@ impl Drop for Record {
             path: self.uri.path(),
             query: self.uri.query(),
             protocol: if self.version == http::Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" },
-            status: status.unwrap_or(CLIENT_GONE),
+            status: if self.status == 0 { CLIENT_GONE } else { self.status },
             bytes_in: self.body.bytes(),
             bytes_out: self.bytes_out,
             duration: now - self.started,
@@ -389,11 +407,5 @@ impl Drop for Record {
             retry_version: &self.versions.retry,
             why: why.word(),
         });
-        let unread = !self.body.whole();
-        self.connection.meter.exchange_ends(now, unread);
-        // Where the client has left, nobody sends; where the worker ends, nobody reads.
-        if unread && self.status != 0 && !worker.cutting.get() {
-            self.body.clone().discard(self.connection.meter.clone());
-        }
     }
 }

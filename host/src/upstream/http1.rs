@@ -24,7 +24,7 @@ use http::{Method, Response, StatusCode};
 use tokio::io::AsyncReadExt;
 
 pub(crate) use self::body::Incoming;
-pub(crate) use self::outgoing::Outgoing;
+pub(crate) use self::outgoing::{Outgoing, request_line};
 use crate::body::UploadError;
 use crate::config::Limits;
 use crate::io::{Socket, piece};

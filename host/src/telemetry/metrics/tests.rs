@@ -537,6 +537,7 @@ mod limits {
         ("policy_limits.configure_timeout", Limit),
         ("policy_limits.memory_max", Limit),
         ("policy_limits.result_max", Limit),
+        ("policy_limits.instances_max", With("policy_limits.wall_timeout")),
         ("policy_limits.stack_max", Limit),
         ("policy_limits.table_elements_max", Limit),
         ("policy_limits.tables_max", Limit),

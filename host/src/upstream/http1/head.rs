@@ -17,6 +17,9 @@ use crate::headers::lists;
 /// Fields for which there is room on the stack.
 const FIELDS_ON_STACK: usize = 100;
 
+/// What the gateway adds to a response: to make room for it later would be to move all of it.
+const FIELDS_ADDED: usize = 4;
+
 /// Takes a head from the front of what was read. None: it is not whole.
 pub(super) fn parse(read: &mut BytesMut, limits: HeadLimits) -> Result<Option<Parts>, Error> {
     let Some(length) = end_of(read) else {
@@ -75,7 +78,7 @@ fn parts_of<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<Header<'a>>]) -> Resu
 
 /// The fields as a map, whose values are pieces of `block`.
 fn map_of(block: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value));

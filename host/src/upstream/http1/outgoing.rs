@@ -5,15 +5,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
 use super::Error;
 use crate::body::AttemptBody;
+use crate::headers::{Passing, put_field};
 use crate::io::Socket;
+
+/// What browsers send beside their cookies.
+const HEAD_ROOM: usize = 960;
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -38,34 +41,27 @@ enum Coding {
     Chunked { trailers: Option<HeaderValue> },
 }
 
+/// The first line of a request's head, with room for the rest of most.
+pub(crate) fn request_line(method: &Method, target: &PathAndQuery) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD_ROOM + target.as_str().len());
+    for part in [method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    head
+}
+
 impl Outgoing {
-    /// `headers` say by `Transfer-Encoding` whether the body goes in chunks; else it has a length.
-    pub(crate) fn new(
-        method: &Method,
-        target: &PathAndQuery,
-        headers: &HeaderMap,
-        body: AttemptBody,
-    ) -> Outgoing {
-        let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-        let line = method.as_str().len() + target.as_str().len();
-        let mut ahead = Vec::with_capacity(line + fields.sum::<usize>() + 64);
-        for part in [method.as_str(), " ", target.as_str(), " HTTP/1.1\r\n"] {
-            ahead.extend_from_slice(part.as_bytes());
-        }
-        for (name, value) in headers {
-            // Said below, by what the body knows.
-            if name != CONTENT_LENGTH {
-                put_field(&mut ahead, name, value);
-            }
-        }
-        let said = headers.contains_key(TRANSFER_ENCODING);
-        let length = body.size_hint().exact().filter(|_| !said);
+    /// `head` is a request's line and its fields, but for those that frame the body, about which `passing`
+    /// tells what the client said.
+    pub(crate) fn new(head: Vec<u8>, passing: Passing, body: AttemptBody) -> Outgoing {
+        let mut ahead = head;
+        let length = body.size_hint().exact().filter(|_| !passing.chunked);
         match length {
-            Some(0) if !headers.contains_key(CONTENT_LENGTH) => {}
+            Some(0) if !passing.has_length => {}
             Some(length) => {
                 write!(ahead, "content-length: {length}\r\n").expect("a vector takes all");
             }
-            None if said => {}
+            None if passing.chunked => {}
             None => ahead.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         }
         ahead.extend_from_slice(b"\r\n");
@@ -77,7 +73,7 @@ impl Outgoing {
             body: (length != Some(0)).then_some(body),
             coding: match length {
                 Some(_) => Coding::Length,
-                None => Coding::Chunked { trailers: headers.get(TRAILER).cloned() },
+                None => Coding::Chunked { trailers: passing.trailers },
             },
         }
     }
@@ -190,16 +186,9 @@ impl Outgoing {
         };
         for (name, value) in frame.trailers_ref().into_iter().flatten() {
             if is_announced(name) {
-                put_field(&mut self.ahead, name, value);
+                put_field(&mut self.ahead, name.as_str(), value);
             }
         }
         self.ahead.extend_from_slice(b"\r\n");
     }
-}
-
-fn put_field(to: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    to.extend_from_slice(name.as_str().as_bytes());
-    to.extend_from_slice(b": ");
-    to.extend_from_slice(value.as_bytes());
-    to.extend_from_slice(b"\r\n");
 }
