@@ -68,9 +68,13 @@ pub(crate) fn exchange(
     if expectation.is_some() {
         connection.meter.withhold_continue();
     }
+    let body = RequestBody::new(incoming, now, UploadLimits::of(&snapshot.config));
+    if expectation.is_some() {
+        body.is_to_be_asked_for();
+    }
     let exchange = Exchange {
         request_id: given_id.cloned().unwrap_or_else(|| connection.worker.new_request_id()),
-        body: RequestBody::new(incoming, now, UploadLimits::of(&snapshot.config)),
+        body,
         caller,
         snapshot,
         expectation,

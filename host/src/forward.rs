@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::header::{HOST, UPGRADE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body;
 use tokio::time::Instant;
 
 use crate::body::{AttemptBody, UploadError};
@@ -297,7 +298,9 @@ pub(crate) async fn forward(
     body.attempt_begins(began);
     let in_flight = InFlight::begin(&exchange.snapshot.services, target.service, endpoint);
     let pool = &exchange.worker().pool;
-    let mut idle = pool.take_idle(target.service, endpoint, began);
+    // What cannot be sent again shall not go out on a connection that is dead already.
+    let careful = !is_idempotent(&request.head.method);
+    let mut idle = pool.take_idle(target.service, endpoint, began, careful);
     loop {
         let mut lease = match idle.take() {
             Some(lease) => lease,
@@ -319,11 +322,12 @@ pub(crate) async fn forward(
         let continues = || {
             if let Some(expectation) = exchange.expectation.as_ref().filter(|_| asks) {
                 expectation.pass_on(&exchange.connection.meter);
+                body.was_asked_for();
             }
         };
         let sending = lease.send(outgoing, method, continues);
         let (failure, unsent) = match clock.bound(began, sending).await {
-            Ok(Ok(response)) => match what_is_wrong(&response, upgrading) {
+            Ok(Ok(response)) => match what_is_wrong(&response, upgrading, &lease) {
                 Some(wrong) => (Failure::Invalid(wrong), false),
                 None => {
                     let answer = Box::new(Answer { response, lease, in_flight });
@@ -369,14 +373,24 @@ async fn connect(
 }
 
 /// What no client may get to see of a response, though its framing is good.
-fn what_is_wrong(response: &Response<Incoming>, upgrading: bool) -> Option<&'static str> {
+fn what_is_wrong(
+    response: &Response<Incoming>,
+    upgrading: bool,
+    lease: &Lease,
+) -> Option<&'static str> {
     let headers = response.headers();
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && !(upgrading && headers.contains_key(UPGRADE))
-    {
-        return Some("it switches protocols unasked, or does not say to which");
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if !(upgrading && headers.contains_key(UPGRADE)) {
+            return Some("it switches protocols unasked, or does not say to which");
+        }
+        if lease.is_sending() {
+            return Some("it switches protocols before the request was whole");
+        }
     }
-    (!headers::valid_framing(headers)).then_some("its transfer coding is not `chunked` alone")
+    // Where there is no body, as in an answer to HEAD, nothing is framed by it.
+    let is_framed = !response.body().is_end_stream();
+    (is_framed && !headers::valid_framing(headers))
+        .then_some("its transfer coding is not `chunked` alone")
 }
 
 /// The request as the service gets it.

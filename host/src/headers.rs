@@ -202,7 +202,6 @@ pub(crate) fn to_upstream(head: &mut Vec<u8>, client: &HeaderMap, hop: &Hop<'_>)
 
 /// What the gateway writes itself for each request, whoever sent it.
 fn is_replaced(name: &str) -> bool {
-    // The gateway's server has answered `Expect`: hyper sends `100 Continue` when the body is asked for.
     matches!(
         name,
         "expect"
@@ -249,8 +248,8 @@ pub(crate) fn to_client(
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
-/// Has a response say its length once and in digits, or not at all. hyper reads `2, 2` and passes it on;
-/// of an answer to HEAD it reads nothing, and refuses to write two of them (RFC 9110 section 8.6).
+/// Has a response say its length once and in digits, or not at all. `upstream/http1.rs` reads
+/// `2, 2`, and of an answer to HEAD nothing; hyper refuses to write two of them (RFC 9110 section 8.6).
 fn settle_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get(CONTENT_LENGTH) else { return };
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
@@ -382,8 +381,8 @@ pub(crate) fn lists<'a>(
     values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// `Trailer` without the names of fields that may not be trailers: hyper sends those alone that are
-/// announced.
+/// `Trailer` without the names of fields that may not be trailers: both sides send those
+/// alone that are announced.
 fn announced(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut names = String::new();
     for name in lists(headers, &TRAILER) {

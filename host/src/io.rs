@@ -9,6 +9,7 @@ mod pace;
 mod timer;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -100,6 +101,7 @@ pub(crate) struct Socket {
     /// What of [`CONTINUE`] is still to be sent.
     continuing: &'static [u8],
     lingering: Option<Linger>,
+    was_reset: bool,
 }
 
 /// The end of a connection whose peer may still be sending.
@@ -139,6 +141,7 @@ impl Socket {
             taken_since: None,
             continuing: &[],
             lingering: None,
+            was_reset: false,
         };
         (socket, meter)
     }
@@ -249,6 +252,17 @@ impl Socket {
         matches!(nothing, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// The same as far as the system knows, which costs a call.
+    pub(crate) fn has_nothing_at_all(&self) -> bool {
+        let nothing = SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+        matches!(nothing, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the peer has reset the connection, and only a write was told so.
+    pub(crate) fn was_reset(&self) -> bool {
+        self.was_reset
+    }
+
     /// Ends both directions; the socket itself stays until it is dropped.
     pub(crate) fn shut(&self) {
         let _ = SockRef::from(&self.stream).shutdown(Shutdown::Both); // Or it is shut already.
@@ -275,7 +289,9 @@ impl Socket {
                     && is_closed_by_peer(&error) =>
             {
                 // A service may answer early and close while the request's body is on its way. So the
-                // bytes vanish here, uncounted, and what the read side finds decides.
+                // bytes vanish here, uncounted, and what the read side finds decides. The system tells of a
+                // reset once.
+                self.was_reset |= error.kind() == io::ErrorKind::ConnectionReset;
                 Poll::Ready(Ok(bytes))
             }
             Poll::Ready(result) => {
@@ -357,6 +373,14 @@ impl Socket {
         // Beyond the limit nothing is read: the peer's own buffers fill up and it looks for an answer.
         ready!(self.read_timer.poll_until(linger.until, cx));
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.meter.breaks_off.get() {
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)); // Gone already.
+        }
     }
 }
 

@@ -111,6 +111,8 @@ pub(crate) fn respond(
             headers::to_client(&mut head.headers, id, head.version, trailers);
             headers::apply(&edits, &mut head.headers);
             record.status = head.status.as_u16();
+            // The version is the connection's own business, not the service's.
+            head.version = Version::HTTP_11;
             if let Some(protocol) = protocol {
                 upgrade::set(&protocol, &mut head.headers);
                 *exchange.connection.tunnel.borrow_mut() =
@@ -119,8 +121,6 @@ pub(crate) fn respond(
             }
             let idle = in_flight.service().config.idle_timeout;
             let body = ResponseBody::upstream(incoming, lease, in_flight, idle, record);
-            // The version is the connection's own business, not the service's.
-            head.version = Version::HTTP_11;
             Response::from_parts(head, body)
         }
         Outcome::Policy(answer) => own(policy_response(answer), record),

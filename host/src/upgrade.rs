@@ -111,7 +111,7 @@ async fn both_ways(client: &mut Side, service: &mut Side, idle: Duration) -> End
     .await
 }
 
-/// One end of a tunnel: first what hyper had read too far, then the socket.
+/// One end of a tunnel: first what was read too far while it spoke HTTP, then the socket.
 #[derive(Debug)]
 struct Side {
     early: Bytes,

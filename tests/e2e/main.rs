@@ -17,6 +17,7 @@ mod default_retry;
 mod default_routes;
 mod demo;
 mod departures;
+mod desync;
 mod expectations;
 mod harness;
 mod lifecycle;

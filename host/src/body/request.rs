@@ -57,6 +57,8 @@ pub(crate) struct RequestBody {
     is_held: Cell<bool>,
     /// Some of it was asked for.
     touched: Cell<bool>,
+    /// The client sends it when the service has asked for it, which it has not.
+    is_unasked: Cell<bool>,
     /// When the request's head had arrived.
     arrived: Instant,
     /// When its end was reached.
@@ -117,6 +119,7 @@ impl RequestBody {
             held: RefCell::new(None),
             is_held: Cell::new(false),
             touched: Cell::new(false),
+            is_unasked: Cell::new(false),
             arrived: now,
             whole_since: Cell::new(whole.then_some(now)),
             moved_at: Cell::new(now),
@@ -146,6 +149,25 @@ impl RequestBody {
     /// connection is closed (RFC 9112 section 9.6).
     pub(crate) fn has_long_rest(&self) -> bool {
         !self.whole() && self.incoming.borrow().size_hint().lower() > UNWANTED_BYTES_MAX
+    }
+
+    /// The client waits to be asked for it: until then, or until it comes all the same, nobody waits for the
+    /// client.
+    pub(crate) fn is_to_be_asked_for(&self) {
+        self.is_unasked.set(true);
+    }
+
+    /// The client was asked for it, and is waited for from now on.
+    pub(crate) fn was_asked_for(&self) {
+        if self.is_unasked.replace(false) {
+            let now = Instant::now();
+            self.touched.set(true);
+            self.moved_at.set(now);
+            let mut sending = self.sending.get();
+            sending.waits(now);
+            self.sending.set(sending);
+            self.deadline_changed();
+        }
     }
 
     /// Whether any of it has come.
@@ -282,13 +304,18 @@ impl RequestBody {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let mut incoming = self.incoming.borrow_mut();
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        if polled.is_pending() && self.is_unasked.get() {
+            return Poll::Pending; // It is the service that is waited for.
+        }
+        self.is_unasked.set(false);
         if !self.touched.replace(true) {
             // From now on the client's pace counts, not the request's time.
             self.deadline_changed();
         }
-        let mut incoming = self.incoming.borrow_mut();
         let mut sending = self.sending.get();
-        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+        let Poll::Ready(frame) = polled else {
             if !sending.is_waiting() {
                 sending.waits(Instant::now());
                 self.sending.set(sending);
@@ -326,6 +353,8 @@ impl RequestBody {
     }
 
     fn ended(&self) {
+        // Nothing is waited for any more.
+        self.sending.take();
         if self.whole_since.get().is_none() {
             self.whole_since.set(Some(Instant::now()));
             self.deadline_changed();

@@ -243,6 +243,11 @@ impl Body for ResponseBody {
             Poll::Ready(None) => body.end(End::Done),
             Poll::Pending => body.settle_down(),
         }
+        if matches!(polled, Poll::Ready(Some(Err(_))))
+            && let Some(record) = &body.record
+        {
+            record.breaks_off();
+        }
         if body.is_end_stream() {
             body.end(End::Done);
         }

@@ -52,6 +52,8 @@ pub(crate) struct Meter {
     pub(super) unread: Cell<bool>,
     /// The kernel takes no more bytes for the peer.
     pub(super) congested: Cell<bool>,
+    /// The connection is to end by a reset.
+    pub(super) breaks_off: Cell<bool>,
 }
 
 impl Meter {
@@ -67,7 +69,13 @@ impl Meter {
             owes_continue: Cell::new(false),
             unread: Cell::new(false),
             congested: Cell::new(false),
+            breaks_off: Cell::new(false),
         })
+    }
+
+    /// Has the connection end by a reset: to this peer a plain end would mean that it has everything.
+    pub(crate) fn break_off(&self) {
+        self.breaks_off.set(true);
     }
 
     /// Bytes received since the connection began.

@@ -238,6 +238,13 @@ impl Record {
         }
     }
 
+    /// The response breaks off. To an HTTP/1.0 client its end is that of the connection, however it came about.
+    pub(crate) fn breaks_off(&self) {
+        if self.version == http::Version::HTTP_10 {
+            self.connection.meter.break_off();
+        }
+    }
+
     /// Whether the client has to read before more of its response is of use.
     pub(crate) fn congested(&self) -> bool {
         self.connection.meter.congested()

@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Version, response};
 use tokio::io::AsyncReadExt;
 
 pub(crate) use self::body::Incoming;
@@ -68,6 +68,10 @@ struct Wire {
     persists: bool,
     /// The request could not be sent to its end: nobody may take what comes for its whole response.
     is_broken: bool,
+    /// The last response announced a body where none may be.
+    is_suspect: bool,
+    /// Of `read`, so much is known not to have the end of a head in it.
+    searched: usize,
 }
 
 /// A buffer with less room than this is not read into.
@@ -81,16 +85,26 @@ impl Connection {
             limits: HeadLimits { bytes: limits.header_bytes, fields: limits.header_count },
             persists: true,
             is_broken: false,
+            is_suspect: false,
+            searched: 0,
         })))
     }
 
-    /// Whether the service has neither closed it nor said anything unasked.
+    /// Whether the service has neither closed it nor said anything unasked, as far as the event loop knows.
     pub(crate) fn is_quiet(&self) -> bool {
         self.0.borrow().socket.has_nothing()
     }
 
+    /// The same as far as the system knows, for a request about which it has to be sure (`careful`); or
+    /// where the last response may have had a body that HTTP does not know of, which would be taken for the
+    /// next response.
+    pub(crate) fn may_serve(&self, careful: bool) -> bool {
+        let wire = self.0.borrow();
+        !(careful || wire.is_suspect) || wire.socket.has_nothing_at_all()
+    }
+
     /// Sends a request and waits for the head of its response. Other heads before it (1xx) are passed
-    /// over; `continues` is called for a `100 Continue`.
+    /// over, up to what one head may have; `continues` is called for a `100 Continue`.
     ///
     /// What is left of the request when the response comes is left in `request`: see [`Self::send_rest`].
     pub(crate) async fn send(
@@ -99,6 +113,7 @@ impl Connection {
         method: &Method,
         continues: impl Fn(),
     ) -> Result<Response<Incoming>, Error> {
+        let mut interim_bytes = 0;
         poll_fn(|cx| {
             let wire = &mut *self.0.borrow_mut();
             if let Poll::Ready(sent) = request.poll_send(&mut wire.socket, cx) {
@@ -106,19 +121,34 @@ impl Connection {
             }
             let mut asks = false;
             loop {
-                let Poll::Ready(head) = wire.poll_head(cx)? else {
+                let Poll::Ready((head, bytes)) = wire.poll_head(cx)? else {
                     // Not where the response has come already.
                     if asks {
                         continues();
                     }
                     return Poll::Pending;
                 };
+                if head.status.is_informational() {
+                    if head.version == Version::HTTP_10 {
+                        return Poll::Ready(Err(Error::Malformed(
+                            "an interim response in HTTP/1.0",
+                        )));
+                    }
+                    interim_bytes += bytes;
+                    if interim_bytes > wire.limits.bytes {
+                        return Poll::Ready(Err(Error::Malformed("interim responses without end")));
+                    }
+                }
                 match head.status {
                     StatusCode::CONTINUE => asks = true,
                     status if status.is_informational() && !is_last(status) => {}
                     _ => {
                         let framing = head::framing_of(&head, method)?;
-                        wire.persists = framing.ends_by_itself() && head::persists(&head);
+                        wire.is_suspect = framing.has_ended() && head::announces_body(&head);
+                        // To one that has none whoever asked (RFC 9110 section 15.3.5).
+                        let strays = wire.is_suspect && head.status == StatusCode::NO_CONTENT;
+                        wire.persists =
+                            framing.ends_by_itself() && head::persists(&head) && !strays;
                         let incoming = Incoming::new(self.clone(), framing);
                         return Poll::Ready(Ok(Response::from_parts(head, incoming)));
                     }
@@ -172,12 +202,14 @@ fn is_last(status: StatusCode) -> bool {
 }
 
 impl Wire {
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::response::Parts, Error>> {
+    /// A head, and how many bytes it had.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(response::Parts, usize), Error>> {
         loop {
-            if !self.read.is_empty()
-                && let Some(head) = head::parse(&mut self.read, self.limits)?
+            let before = self.read.len();
+            if before > 0
+                && let Some(head) = head::parse(&mut self.read, &mut self.searched, self.limits)?
             {
-                return Poll::Ready(Ok(head));
+                return Poll::Ready(Ok((head, before - self.read.len())));
             }
             if ready!(self.poll_fill(cx))? == 0 {
                 let closed = if self.read.is_empty() { Error::Closed } else { Error::Incomplete };
@@ -199,6 +231,9 @@ impl Wire {
                 self.read.reserve(piece);
             }
         }
-        pin!(self.socket.read_buf(&mut self.read)).poll(cx)
+        match ready!(pin!(self.socket.read_buf(&mut self.read)).poll(cx))? {
+            0 if self.socket.was_reset() => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            count => Poll::Ready(Ok(count)),
+        }
     }
 }

@@ -103,17 +103,19 @@ impl Pool {
         addresses.contains(&connection.peer)
     }
 
-    /// The idle connection that was used last, if one is alive.
+    /// The idle connection that was used last, if one is alive. `careful`: the system is asked, not the
+    /// event loop alone, which may not know yet.
     pub(crate) fn take_idle(
         self: &Rc<Self>,
         service: usize,
         endpoint: usize,
         now: Instant,
+        careful: bool,
     ) -> Option<Lease> {
         self.retire();
         let idle = &mut self.idle.borrow_mut()[service][endpoint];
         while let Some(last) = idle.pop_back() {
-            if last.is_good(now) {
+            if last.is_good(now) && last.connection.http.may_serve(careful) {
                 return Some(self.lease(last.connection, service, endpoint, true));
             }
         }
@@ -176,8 +178,9 @@ impl Idle {
     }
 }
 
-/// A connection while an attempt uses it. Dropped before [`Lease::finish`], it is closed at once:
-/// nobody may read the rest of an answer that was meant for somebody else.
+/// A connection while an attempt uses it. Dropped before [`Lease::finish`], it serves no other, and is closed
+/// when its response's body has gone too: nobody may read the rest of an answer that was meant for
+/// somebody else.
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Option<Connection>,
@@ -212,6 +215,11 @@ impl Lease {
             self.rest = Some(tokio::task::spawn_local(http.send_rest(request)));
         }
         Ok(response)
+    }
+
+    /// Whether some of the request is still on its way, though its response has come.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// Whether a byte of the request went out.

@@ -33,6 +33,10 @@ impl Framing {
         if length == 0 { Framing::Ended } else { Framing::Length(length) }
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self, Framing::Ended)
+    }
+
     /// Whether the connection may go on behind it.
     pub(super) fn ends_by_itself(&self) -> bool {
         !matches!(self, Framing::UntilClosed)
@@ -53,7 +57,7 @@ impl Framing {
                 Ok(Some(Frame::data(read.split_to(count).freeze())))
             }
             Framing::Chunked(chunked) => {
-                let frame = chunked.decode(read, wire.limits)?;
+                let frame = chunked.decode(read, &mut wire.searched, wire.limits)?;
                 if matches!(chunked, Chunked::Ended) {
                     *self = Framing::Ended;
                 }
@@ -89,14 +93,15 @@ impl Body for Incoming {
         let body = self.get_mut();
         let wire = &mut *body.connection.0.borrow_mut();
         loop {
-            if wire.is_broken {
-                return Poll::Ready(Some(Err(Error::Incomplete)));
-            }
+            // What has come is good, whatever became of the request since.
             if let Some(frame) = body.framing.decode(wire)? {
                 return Poll::Ready(Some(Ok(frame)));
             }
-            if matches!(body.framing, Framing::Ended) {
+            if body.framing.has_ended() {
                 return Poll::Ready(None);
+            }
+            if wire.is_broken {
+                return Poll::Ready(Some(Err(Error::Incomplete)));
             }
             if ready!(wire.poll_fill(cx))? == 0 {
                 if !matches!(body.framing, Framing::UntilClosed) || wire.is_broken {
@@ -108,7 +113,7 @@ impl Body for Incoming {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.framing, Framing::Ended)
+        self.framing.has_ended()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -29,6 +29,7 @@ impl Chunked {
     pub(super) fn decode(
         &mut self,
         read: &mut BytesMut,
+        searched: &mut usize,
         limits: HeadLimits,
     ) -> Result<Option<Frame<Bytes>>, Error> {
         loop {
@@ -59,7 +60,7 @@ impl Chunked {
                     [] | [b'\r'] => return Ok(None),
                     _ => return Err(Error::Malformed("a chunk that is longer than its size")),
                 },
-                Chunked::Trailers => match head::trailers(read, limits)? {
+                Chunked::Trailers => match head::trailers(read, searched, limits)? {
                     None => return Ok(None),
                     Some(trailers) => {
                         *self = Chunked::Ended;
@@ -89,7 +90,10 @@ fn take_size(read: &mut BytesMut) -> Result<Option<u64>, Error> {
     };
     let line = read.split_to(end + 1);
     let line = line.strip_suffix(b"\r\n").filter(|line| line.len() < LINE_MAX).ok_or(WRONG)?;
-    let size = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let mut size = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    while let [rest @ .., b' ' | b'\t'] = size {
+        size = rest;
+    }
     let is_size = (1..=16).contains(&size.len()) && size.iter().all(u8::is_ascii_hexdigit);
     let size = std::str::from_utf8(size).ok().filter(|_| is_size).ok_or(WRONG)?;
     u64::from_str_radix(size, 16).map(Some).map_err(|_| WRONG)

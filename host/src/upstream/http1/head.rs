@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
-use httparse::{Header, ParserConfig};
+use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::body::Framing;
@@ -20,9 +20,14 @@ const FIELDS_ON_STACK: usize = 100;
 /// What the gateway adds to a response: to make room for it later would be to move all of it.
 const FIELDS_ADDED: usize = 4;
 
-/// Takes a head from the front of what was read. None: it is not whole.
-pub(super) fn parse(read: &mut BytesMut, limits: HeadLimits) -> Result<Option<Parts>, Error> {
-    let Some(length) = end_of(read) else {
+/// Takes a head from the front of what was read. None: it is not whole; `searched` is how far was looked
+/// for its end.
+pub(super) fn parse(
+    read: &mut BytesMut,
+    searched: &mut usize,
+    limits: HeadLimits,
+) -> Result<Option<Parts>, Error> {
+    let Some(length) = end_of(read, searched) else {
         return match read.len() < limits.bytes {
             true => Ok(None),
             false => Err(Error::HeadTooLarge),
@@ -40,18 +45,23 @@ pub(super) fn parse(read: &mut BytesMut, limits: HeadLimits) -> Result<Option<Pa
     }
 }
 
-/// Behind the first empty line.
-fn end_of(read: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', read).find_map(|at| match &read[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
+/// Behind the first empty line. What was searched without finding it is not searched again.
+fn end_of(read: &[u8], searched: &mut usize) -> Option<usize> {
+    // The line's end before it may be what was seen last.
+    let from = searched.saturating_sub(2);
+    let found =
+        memchr::memchr_iter(b'\n', &read[from..]).find_map(|at| match &read[from + at + 1..] {
+            [b'\n', ..] => Some(from + at + 2),
+            [b'\r', b'\n', ..] => Some(from + at + 3),
+            _ => None,
+        });
+    *searched = if found.is_some() { 0 } else { read.len() };
+    found
 }
 
 fn parts_of<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<Header<'a>>]) -> Result<Parts, Error> {
     let mut response = httparse::Response::new(&mut []);
-    ParserConfig::default()
+    let parsed = ParserConfig::default()
         .parse_response_with_uninit_headers(&mut response, head, fields)
         .map_err(|error| match error {
             httparse::Error::TooManyHeaders => Error::HeadTooLarge,
@@ -60,6 +70,9 @@ fn parts_of<'a>(head: &'a Bytes, fields: &mut [MaybeUninit<Header<'a>>]) -> Resu
             }
             _ => Error::Malformed("a status line that is none"),
         })?;
+    if parsed != Status::Complete(head.len()) {
+        return Err(Error::Malformed("a head whose end is ambiguous"));
+    }
     let (Some(code), Some(version)) = (response.code, response.version) else {
         return Err(Error::Malformed("no status line"));
     };
@@ -94,13 +107,17 @@ fn map_of(block: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, Error> {
 /// read. None: they are not whole.
 pub(super) fn trailers(
     read: &mut BytesMut,
+    searched: &mut usize,
     limits: HeadLimits,
 ) -> Result<Option<Option<HeaderMap>>, Error> {
+    if read.starts_with(b"\n") {
+        return Err(Error::Malformed("a line that ends without a carriage return"));
+    }
     if read.starts_with(b"\r\n") {
         let _ = read.split_to(2);
         return Ok(Some(None));
     }
-    let length = end_of(read);
+    let length = end_of(read, searched);
     if length.unwrap_or(read.len()) > limits.bytes {
         return Err(Error::Malformed("trailers that are larger than a head may be"));
     }
@@ -108,7 +125,9 @@ pub(super) fn trailers(
     let block = read.split_to(length).freeze();
     let mut fields = vec![httparse::EMPTY_HEADER; limits.fields];
     match httparse::parse_headers(&block, &mut fields) {
-        Ok(httparse::Status::Complete((_, fields))) => map_of(&block, fields).map(Some).map(Some),
+        Ok(Status::Complete((count, fields))) if count == block.len() => {
+            map_of(&block, fields).map(Some).map(Some)
+        }
         _ => Err(Error::Malformed("trailers that are none, or too many")),
     }
 }
@@ -144,10 +163,16 @@ pub(super) fn persists(head: &Parts) -> bool {
         lists(&head.headers, &CONNECTION).any(|it| it.eq_ignore_ascii_case(option.as_bytes()))
     };
     match head.version {
-        Version::HTTP_10 => says("keep-alive"),
+        Version::HTTP_10 => says("keep-alive") && !says("close"),
         // One that is framed twice may have been understood in another way by what is in between.
         _ => !says("close") && !is_framed_twice(&head.headers),
     }
+}
+
+/// Whether a body would follow, were it not for the status or the request's method.
+pub(super) fn announces_body(head: &Parts) -> bool {
+    head.headers.contains_key(TRANSFER_ENCODING)
+        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn is_framed_twice(headers: &HeaderMap) -> bool {

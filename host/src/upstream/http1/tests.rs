@@ -9,7 +9,7 @@ use super::{Error, HeadLimits, body::Framing, head};
 const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8 };
 
 fn parsed(text: &str) -> Result<Option<Parts>, Error> {
-    head::parse(&mut BytesMut::from(text), LIMITS)
+    head::parse(&mut BytesMut::from(text), &mut 0, LIMITS)
 }
 
 fn whole(text: &str) -> Parts {
@@ -25,10 +25,10 @@ fn decoded<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<(Vec<u8>, Option<HeaderMap>, bool, Bytes), Error> {
     let (mut chunked, mut read) = (Chunked::default(), BytesMut::new());
-    let (mut data, mut trailers) = (Vec::new(), None);
+    let (mut data, mut trailers, mut searched) = (Vec::new(), None, 0);
     for piece in pieces {
         read.extend_from_slice(piece);
-        while let Some(frame) = chunked.decode(&mut read, LIMITS)? {
+        while let Some(frame) = chunked.decode(&mut read, &mut searched, LIMITS)? {
             match frame.into_data() {
                 Ok(piece) => data.extend_from_slice(&piece),
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -47,11 +47,21 @@ fn a_head_is_read_once_it_is_whole_and_what_follows_it_stays() {
     let text = "HTTP/1.1 200 OK\r\nServer: x\r\nSet-Cookie: a\r\nset-cookie: b\r\n\r\n";
     for end in 0..text.len() {
         let mut read = BytesMut::from(&text[..end]);
-        assert!(head::parse(&mut read, LIMITS).expect("nothing wrong so far").is_none(), "{end}");
+        let begun = head::parse(&mut read, &mut 0, LIMITS).expect("nothing wrong so far");
+        assert!(begun.is_none(), "{end}");
         assert_eq!(read.len(), end, "what is not whole stays");
     }
-    let mut read = BytesMut::from(&*format!("{text}rest"));
-    let parts = head::parse(&mut read, LIMITS).expect("a head").expect("a whole one");
+    // Byte by byte, each looked at once.
+    let (mut read, mut searched) = (BytesMut::new(), 0);
+    for byte in text.bytes() {
+        assert!(head::parse(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_none());
+        assert_eq!(searched, read.len());
+        read.extend_from_slice(&[byte]);
+    }
+    assert!(head::parse(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_some());
+    let (mut read, mut searched) = (BytesMut::from(&*format!("{text}rest")), 0);
+    let parts =
+        head::parse(&mut read, &mut searched, LIMITS).expect("a head").expect("a whole one");
     assert_eq!(&read[..], b"rest");
     assert_eq!((parts.status.as_u16(), parts.version), (200, Version::HTTP_11));
     let cookies: Vec<_> = parts.headers.get_all("set-cookie").iter().collect();
@@ -68,7 +78,7 @@ fn a_head_has_limits() {
     assert_eq!(whole(&fields(LIMITS.fields)).headers.len(), LIMITS.fields);
     assert!(matches!(parsed(&fields(LIMITS.fields + 1)), Err(Error::HeadTooLarge)));
     let limits = HeadLimits { bytes: 64 << 10, fields: 300 };
-    let head = head::parse(&mut BytesMut::from(&*fields(300)), limits);
+    let head = head::parse(&mut BytesMut::from(&*fields(300)), &mut 0, limits);
     assert_eq!(head.expect("a head").expect("a whole one").headers.len(), 300);
 }
 
@@ -164,6 +174,9 @@ fn what_is_no_chunk_is_refused() {
         "5\r\nhello!\r\n",
         "5\r\nhello\n0\r\n\r\n",
         "0\r\nno colon\r\n\r\n",
+        "0\r\n\njunk\r\n\r\n",
+        "5\r\r\nhello",
+        "5\x0c\r\nhello",
     ] {
         let decoded = decoded_at_once(body.as_bytes());
         assert!(matches!(decoded, Err(Error::Malformed(_))), "{body:?}");
@@ -216,11 +229,11 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         digits in "[0-9a-f]{0,17}(;x)?\r\n",
     ) {
-        let _ = head::parse(&mut BytesMut::from(&bytes[..]), LIMITS);
+        let _ = head::parse(&mut BytesMut::from(&bytes[..]), &mut 0, LIMITS);
         let _ = decoded_at_once(&bytes);
         let _ = decoded_at_once(&[digits.as_bytes(), &bytes].concat());
         let head = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
-        if let Ok(Some(parts)) = head::parse(&mut BytesMut::from(&head[..]), LIMITS) {
+        if let Ok(Some(parts)) = head::parse(&mut BytesMut::from(&head[..]), &mut 0, LIMITS) {
             let _ = (head::framing_of(&parts, &Method::GET), head::persists(&parts));
         }
     }
