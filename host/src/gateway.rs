@@ -26,6 +26,10 @@ use crate::{admin, health};
 /// Connections that may wait to be accepted, per worker.
 const LISTEN_BACKLOG: i32 = 1024;
 
+/// Bytes for a client that the kernel may hold unsent. Without a bound it takes megabytes for a reader
+/// that has long stopped, and its buffers say nothing about it.
+const UNSENT_MAX: u32 = 32 << 10;
+
 /// Commands that a worker has not taken yet. They come one after the other but for the drain's.
 const COMMANDS_MAX: usize = 4;
 
@@ -278,8 +282,15 @@ fn bind_workers(
     let probe = bind(address, false)?;
     let bound = probe.local_addr()?.as_socket().unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
     drop(probe);
-    let listeners: io::Result<Vec<_>> =
-        (0..workers).map(|_| Ok(bind(bound, true)?.into())).collect();
+    let listeners = (0..workers).map(|_| {
+        let listener = bind(bound, true)?;
+        // What is accepted has the listener's options, without a call for each connection.
+        listener.set_tcp_nodelay(true)?;
+        // Where the system has no such bound, readers that stop cost more memory, and no more.
+        let _ = listener.set_tcp_notsent_lowat(UNSENT_MAX);
+        Ok(listener.into())
+    });
+    let listeners: io::Result<Vec<_>> = listeners.collect();
     Ok((bound, listeners?))
 }
 

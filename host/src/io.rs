@@ -42,10 +42,6 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// While hyper does not read from a client, it is looked so often whether the client is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Bytes for a client that the kernel may hold unsent. Without a bound it takes megabytes for a reader
-/// that has long stopped, and its buffers say nothing about it.
-const UNSENT_MAX: u32 = 32 << 10;
-
 /// Of so much of a response, in bytes, the system takes nearly all, whether the client reads or not.
 const UNREAD_MAX: u64 = 24 << 10;
 
@@ -114,8 +110,6 @@ struct Linger {
 impl Socket {
     /// A connection from a client.
     pub(crate) fn accepted(stream: TcpStream, patience: Patience) -> (Socket, Rc<Meter>) {
-        // Where the system has no such bound, readers that stop cost more memory, and no more.
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_MAX);
         Socket::new(stream, Some(patience))
     }
 

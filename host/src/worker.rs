@@ -321,9 +321,6 @@ impl Worker {
 
     /// Serves one client's connection until either side ends it.
     async fn connection(self: Rc<Self>, stream: TcpStream, peer: IpAddr) {
-        if stream.set_nodelay(true).is_err() {
-            return; // The client is gone already.
-        }
         let config = &self.config;
         let (socket, meter) = Socket::accepted(
             stream,

@@ -22,8 +22,9 @@ use super::{LocalServices, Service};
 use crate::config::Limits;
 use crate::io::{Meter, Socket};
 
-/// Idle connections that a worker keeps for one endpoint.
-const IDLE_PER_ENDPOINT_MAX: usize = 256;
+/// Idle connections that a worker keeps for one endpoint: with fewer than it has requests under way, each
+/// lull would close some that the next moment opens again.
+const IDLE_PER_ENDPOINT_MAX: usize = 1024;
 
 /// An idle connection older than this is not used again.
 const IDLE_MAX: Duration = Duration::from_secs(60);
