@@ -80,6 +80,8 @@ def head(results):
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     day = time.strftime("%Y-%m-%d", time.gmtime(results["began"]))
     flags = " --quick" if results["quick"] else ""
+    if not results["quick"] and (results["rounds"], results["seconds"]) != (5, 2):
+        flags = f" --rounds {results['rounds']} --seconds {results['seconds']:g}"
     return (
         f"Measured on {day} by `tests/peers/run{flags}`: {results['rounds']} rounds of {results['seconds']:g} s; "
         f"{results['machine']}. {versions}."
