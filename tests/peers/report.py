@@ -213,16 +213,18 @@ def plot(results):
         y = top + row * number
         kind = "ours" if name == OURS else "bar"
         length = min(us * scale, width)
-        label = f"{us:.1f}" + (" (cut short)" if us * scale > width else "")
+        is_cut = us * scale > width
+        label = f"{us:,.0f}, cut off" if is_cut else f"{us:.1f}"
         values = [one["cpu_us"] for one in rounds]
+        low, high = (left + min(it * scale, width) for it in [min(values), max(values)])
+        end = left + length if is_cut else max(left + length, high)
         weight = ' font-weight="600"' if name == OURS else ""
         lines += [
             f'<text x="{left - 8}" y="{y + 16}" text-anchor="end"{weight}>{name}</text>',
             f'<rect class="{kind}" x="{left}" y="{y + 3}" width="{length:.1f}" height="18" rx="2"/>',
-            f'<text x="{left + length + 10:.1f}" y="{y + 16}"{weight}>{label}</text>',
+            f'<text x="{end + 10:.1f}" y="{y + 16}"{weight}>{label}</text>',
         ]
-        if us * scale <= width:
-            low, high = (left + min(it * scale, width) for it in [min(values), max(values)])
+        if not is_cut:
             lines.append(f'<line class="spread" x1="{low:.1f}" x2="{high:.1f}" y1="{y + 12}" y2="{y + 12}" stroke-width="2"/>')
     return "\n".join([*lines, "</svg>\n"])
 
