@@ -45,6 +45,7 @@ const PATIENCE: Patience = Patience {
     keep_alive: Duration::from_secs(120),
     write_stall: Duration::from_secs(10),
     rate_min: None,
+    wakes: true,
 };
 
 /// After an accept that failed.

@@ -1,14 +1,14 @@
 //! One request from its head to its response's head: route, admit, forward, judge, respond.
 //!
 //! This is the only place that loops over attempts. What each step may come to is an enum; this
-//! file decides which step follows. It is called by hyper, from `worker.rs`.
+//! file decides which step follows. It is called by `http1.rs`, from `worker.rs`.
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response};
-use hyper::body::{Body, Incoming};
+use http::{HeaderValue, Method, Response, request};
+use http_body::Body;
 use tokio::time::Instant;
 
 use crate::admit::{Refused, admit};
@@ -17,6 +17,7 @@ use crate::breaker::{Breaker, Permit, Source};
 use crate::expect::Expectation;
 use crate::forward::{Attempt, Clock, Ended, forward};
 use crate::headers::Caller;
+use crate::http1::Incoming;
 use crate::judge::{Verdict, judge};
 use crate::policy::{Kind, RequestFacts};
 use crate::respond::{self, Outcome, Refusal};
@@ -50,24 +51,19 @@ impl Exchange {
 }
 
 /// Answers one request. Whatever happens, there is one response and one access-log line; when the
-/// client leaves first, hyper drops this future and the [`Record`] writes the line.
+/// client leaves first, this future is dropped and the [`Record`] writes the line.
 ///
-/// The record begins now, not when the future is first polled: of a client that left at once, hyper
-/// knows before that. Boxed, since hyper moves the future into place, and its size is that of the whole
-/// exchange.
+/// Boxed, since its size is that of the whole exchange, and connections that wait need no room for one.
 pub(crate) fn exchange(
     connection: Rc<Connection>,
-    request: Request<Incoming>,
+    head: request::Parts,
+    incoming: Incoming,
 ) -> Pin<Box<impl Future<Output = Response<ResponseBody>>>> {
-    let (head, incoming) = request.into_parts();
     let now = Instant::now();
     let snapshot = connection.worker.snapshot();
     let caller = connection.caller.of(&snapshot.config.server.trusted_proxies, &head.headers);
     let given_id = caller.trusted.then(|| headers::request_id(&head.headers)).flatten();
     let expectation = Expectation::of(&head, !incoming.is_end_stream());
-    if expectation.is_some() {
-        connection.meter.withhold_continue();
-    }
     let body = RequestBody::new(incoming, now, UploadLimits::of(&snapshot.config));
     if expectation.is_some() {
         body.is_to_be_asked_for();
@@ -88,11 +84,7 @@ pub(crate) fn exchange(
     })
 }
 
-async fn decide(
-    exchange: &Exchange,
-    mut head: http::request::Parts,
-    record: &mut Record,
-) -> Outcome {
+async fn decide(exchange: &Exchange, mut head: request::Parts, record: &mut Record) -> Outcome {
     let snapshot = &exchange.snapshot;
     if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
         return Refusal::BadRequest(reason.to_string()).into();
@@ -104,10 +96,6 @@ async fn decide(
     let strict = snapshot.config.server.strict_paths;
     if let Err(reason) = path::settle(&mut head.uri, &head.method, strict) {
         return Refusal::BadRequest(reason.to_string()).into();
-    }
-    // hyper's own limit is that of its buffer, which may hold twice as much.
-    if headers::head_bytes(&head) > snapshot.config.limits.header_bytes {
-        return Refusal::HeadTooLarge.into();
     }
     if let Some(preflight) = snapshot.cors.preflight(&head.method, &head.headers) {
         return Outcome::Preflight(preflight);

@@ -1,7 +1,7 @@
 //! `Expect: 100-continue`, from end to end: the client is told to send its body when the service has
 //! asked for it, and not before (RFC 9110 section 10.1.1).
 //!
-//! hyper's server would say so itself as soon as the body is read; `io.rs` swallows that. A client that
+//! A client that
 //! sends its body unasked, because the service says nothing, is read all the same.
 
 use std::cell::Cell;

@@ -18,11 +18,12 @@ use crate::breaker::{self, Permit, Source};
 use crate::config::HostHeader;
 use crate::exchange::Exchange;
 use crate::headers::{self, Hop};
+use crate::http1::{self, Incoming, Outgoing};
 use crate::policy::{self, RequestFacts};
 use crate::route::Target;
 use crate::upgrade;
 use crate::upstream::InFlight;
-use crate::upstream::http1::{self, Incoming, Outgoing};
+
 use crate::upstream::pool::Lease;
 
 /// What one attempt came to.
@@ -400,7 +401,7 @@ fn outgoing(
     target: &Target,
     endpoint: usize,
     (upgrade, expects): (Option<&HeaderValue>, bool),
-) -> Outgoing {
+) -> Outgoing<AttemptBody> {
     // Of a target in absolute form the host counts (RFC 9112 section 3.2.2).
     let target_host = request.head.uri.authority();
     let target_host = target_host.and_then(|host| HeaderValue::from_str(host.as_str()).ok());
@@ -422,7 +423,7 @@ fn outgoing(
     };
     let mut head = http1::request_line(&request.head.method, &target.path);
     let passing = headers::to_upstream(&mut head, &request.head.headers, &hop);
-    Outgoing::new(head, passing, AttemptBody::of(&exchange.body))
+    Outgoing::request(head, passing, AttemptBody::of(&exchange.body))
 }
 
 /// RFC 9110 section 9.2.2.

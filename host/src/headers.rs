@@ -5,8 +5,7 @@
 //! a peer writes can strip what the gateway adds (`Connection: X-Forwarded-For`). Who a request
 //! comes from is told by [`Caller`].
 //!
-//! The framing itself is `upstream/http1.rs`'s and, towards clients, hyper's. Of trailers both send those that
-//! `Trailer` announces.
+//! The framing itself is `http1.rs`'s. Of trailers it sends those that `Trailer` announces.
 
 use std::net::Ipv6Addr;
 
@@ -84,7 +83,7 @@ pub(crate) fn valid_host<'a>(
             Ok(host) if is_host_and_port(host) => host,
             _ => return Err(HostError::Malformed),
         },
-        // Later versions have `:authority`, which hyper hands over as the target's.
+        // Later versions have `:authority`, which is the target's.
         (None, None) if version == Version::HTTP_11 => return Err(HostError::Missing),
         (None, None) => "",
     };
@@ -101,14 +100,6 @@ pub(crate) fn valid_framing(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
         && codings.next().is_none()
-}
-
-/// What a request's line and headers have in bytes, about as they were sent.
-pub(crate) fn head_bytes(head: &http::request::Parts) -> usize {
-    let target = head.uri.path_and_query().map_or(1, |target| target.as_str().len());
-    let fields = head.headers.iter();
-    // A colon, a blank and a line's end for each field; a method's name is short.
-    target + fields.map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>()
 }
 
 /// The id that a trusted proxy gave the request, if it is fit for logs and headers.
@@ -219,7 +210,7 @@ pub(crate) fn put_field(head: &mut Vec<u8>, name: &str, value: &HeaderValue) {
     put(head, name, value.as_bytes());
 }
 
-fn put_text(head: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn put_text(head: &mut Vec<u8>, name: &str, value: &str) {
     put(head, name, value.as_bytes());
 }
 
@@ -248,8 +239,8 @@ pub(crate) fn to_client(
     headers.insert(X_REQUEST_ID, request_id.clone());
 }
 
-/// Has a response say its length once and in digits, or not at all. `upstream/http1.rs` reads
-/// `2, 2`, and of an answer to HEAD nothing; hyper refuses to write two of them (RFC 9110 section 8.6).
+/// Has a response say its length once and in digits, or not at all (RFC 9110 section 8.6). `http1.rs` reads
+/// `2, 2`, and of an answer to HEAD nothing.
 fn settle_length(headers: &mut HeaderMap) {
     let Some(length) = headers.get(CONTENT_LENGTH) else { return };
     let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);

@@ -1,11 +1,12 @@
 //! Every socket of the request's path: what moved, what stalled, why it closed.
 //!
-//! hyper, towards clients, and `upstream/http1.rs` read and write through [`Socket`]. The other end of the same `Rc<`[`Meter`]`>` is held by
+//! `http1.rs`, and hyper for the admin listener, read and write through [`Socket`]. The other end of the same `Rc<`[`Meter`]`>` is held by
 //! the exchange, which learns from it whether a request was sent at all, and by the worker, which
 //! learns why a connection ended.
 
 mod meter;
 mod pace;
+mod pipe;
 mod timer;
 
 use std::io;
@@ -27,9 +28,9 @@ use meter::Phase;
 pub(crate) use meter::{Cut, Meter};
 pub(crate) use pace::Sending;
 use pace::{Reader, Reading};
+pub(crate) use pipe::{Pipe, Pipes};
 pub(crate) use timer::{ConnectionTimer, LazyTimer};
 
-/// What hyper's server sends by itself when the body of a request with `Expect` is read.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What a client still sends after its connection is given up is read up to here, so that it sees the
@@ -39,7 +40,7 @@ const LINGER_BYTES_MAX: u64 = 64 << 10;
 /// And for no longer than this.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// While hyper does not read from a client, it is looked so often whether the client is still there.
+/// While nobody reads from a client, it is looked so often whether the client is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Of so much of a response, in bytes, the system takes nearly all, whether the client reads or not.
@@ -48,13 +49,15 @@ const UNREAD_MAX: u64 = 24 << 10;
 /// Who has read so much of it goes on reading.
 const STALLS_MAX: u64 = 96 << 10;
 
+/// Nearly every head, with a small body.
+pub(crate) const FIRST_PIECE: u64 = 4 << 10;
+
 /// How many bytes of a response are read, and handed on, at once when so many have gone before: a reader that
 /// stalls early, as those do who mean harm, costs little.
 pub(crate) fn piece(gone: u64) -> u64 {
     match gone {
-        // Not as large as the buffers that hyper makes for each connection, 8 KiB: most of those are nearly
-        // empty, and would come to lie where these had been full.
-        0..UNREAD_MAX => 10 << 10,
+        0 => FIRST_PIECE,
+        1..UNREAD_MAX => 8 << 10,
         UNREAD_MAX..STALLS_MAX => 4 << 10,
         _ => (gone / 4).min(128 << 10),
     }
@@ -72,6 +75,8 @@ pub(crate) struct Patience {
     pub(crate) write_stall: Duration,
     /// Bytes per second that the peer must read at least; none is off.
     pub(crate) rate_min: Option<u64>,
+    /// Who serves it may not look at it again when an exchange has ended, and is woken from time to time.
+    pub(crate) wakes: bool,
 }
 
 /// A TCP connection with its counters and deadlines.
@@ -151,11 +156,11 @@ impl Socket {
             Phase::Tunnel => return Poll::Pending,
             // While the end of a response is not out, its reader's pace is what counts.
             phase if phase == Phase::Busy || self.meter.congested() => {
-                // hyper may not read again when the exchange has ended: it was told that nothing is
-                // there. The timer then sees to it that the idle connection is looked at.
-                let interval = patience.keep_alive.min(patience.header);
-                let anew = std::mem::take(&mut self.timing_head);
-                self.read_timer.keep_running(interval, anew, cx);
+                if patience.wakes {
+                    let interval = patience.keep_alive.min(patience.header);
+                    let anew = std::mem::take(&mut self.timing_head);
+                    self.read_timer.keep_running(interval, anew, cx);
+                }
                 return Poll::Pending;
             }
             Phase::Head => {
@@ -182,24 +187,35 @@ impl Socket {
 
     /// Nobody may be reading: has the client left?
     ///
-    /// hyper reads no further than a body that a service does not take, or the next request on a
-    /// connection. Who leaves then would be noticed when the body moves again, if ever.
-    fn check_presence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    /// A body that a service does not take is read no further, nor is the next request on a connection. Who
+    /// leaves then would be noticed when the body moves again, if ever.
+    pub(crate) fn check_presence(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let exchanging = self.patience.is_some() && self.meter.phase.get() == Phase::Busy;
-        if self.awaits_bytes || !exchanging {
+        if !exchanging {
             return Ok(());
         }
-        let since = self.unwatched_since.get_or_insert_with(Instant::now);
-        while self.look_timer.poll_until(*since + LOOK_EVERY, cx).is_ready() {
-            *since = Instant::now();
-            // This interest is in urgent bytes and in the end of the stream, not in bytes before it;
-            // and the event loop knows the answer already.
-            let ready = self.stream.ready(Interest::PRIORITY).now_or_never();
-            if matches!(ready, Some(Ok(ready)) if ready.is_read_closed()) {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
+        // Whoever read last is woken by the end, and need not read again.
+        if self.awaits_bytes {
+            return self.check_end(Interest::READABLE);
         }
+        let mut since = self.unwatched_since.unwrap_or_else(Instant::now);
+        while self.look_timer.poll_until(since + LOOK_EVERY, cx).is_ready() {
+            since = Instant::now();
+            // This interest is in urgent bytes and in the end of the stream, not in bytes before it.
+            self.check_end(Interest::PRIORITY)?;
+        }
+        self.unwatched_since = Some(since);
         Ok(())
+    }
+
+    /// An error where the event loop knows already that the peer sends no more.
+    fn check_end(&self, interest: Interest) -> io::Result<()> {
+        match self.stream.ready(interest).now_or_never() {
+            Some(Ok(ready)) if ready.is_read_closed() => {
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The response is written, but the client may still have to take it from the kernel: a slow
@@ -235,9 +251,66 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Ready when there may be something to read, or the end of it.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_read_ready(cx)
+    /// Ready when there may be something to read, or the end of it, or the peer's time is over.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.stream.poll_read_ready(cx);
+        if polled.is_pending() {
+            self.awaits_bytes = true;
+            self.unwatched_since = None;
+            return self.poll_read_deadline(cx);
+        }
+        polled
+    }
+
+    /// Reads up to so many bytes into a pipe; none at the end of the stream.
+    pub(crate) fn poll_fill(
+        &mut self,
+        pipe: &mut Pipe,
+        max: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_readable(cx))?;
+            let filled = self.stream.try_io(Interest::READABLE, || {
+                pipe.fill(&self.stream, max).map_err(io::Error::from)
+            });
+            match filled {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(count) => {
+                    self.meter.read.set(self.meter.read.get() + count as u64);
+                    return Poll::Ready(Ok(count));
+                }
+            }
+        }
+    }
+
+    /// Writes what a pipe holds, as much as is taken.
+    pub(crate) fn poll_pour(
+        &mut self,
+        pipe: &mut Pipe,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let held = pipe.holds();
+            let poured = match self.stream.poll_write_ready(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => Poll::Ready(self.stream.try_io(Interest::WRITABLE, || {
+                    pipe.pour(&self.stream).map_err(io::Error::from)
+                })),
+            };
+            if matches!(&poured, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock)
+            {
+                continue;
+            }
+            let written = ready!(self.after_write(poured, held, cx))?;
+            // They may have vanished instead.
+            if pipe.holds() + written > held {
+                pipe.spill();
+            }
+            return Poll::Ready(Ok(written));
+        }
     }
 
     /// Whether there is neither a byte to read nor the end of them, as far as the event loop knows.
@@ -320,16 +393,8 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Whether these are the bytes of hyper's own `100 Continue`, which the client must not see yet.
-    fn swallows(&self, bytes: &[u8]) -> bool {
-        self.meter.withholds_continue.get() && bytes.starts_with(CONTINUE) && {
-            self.meter.withholds_continue.set(false);
-            true
-        }
-    }
-
     /// Sends the `100 Continue` that the service has granted.
-    fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_continue(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.meter.owes_continue.take() {
             self.continuing = CONTINUE;
         }
@@ -435,9 +500,6 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let socket = self.get_mut();
-        if socket.swallows(bytes) {
-            return Poll::Ready(Ok(CONTINUE.len()));
-        }
         ready!(socket.poll_continued(cx))?;
         let written = Pin::new(&mut socket.stream).poll_write(cx, bytes);
         socket.after_write(written, bytes.len(), cx)
@@ -464,9 +526,6 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, &gathered[..total]);
         }
         let socket = self.get_mut();
-        if socket.swallows(&slices[0]) {
-            return Poll::Ready(Ok(CONTINUE.len()));
-        }
         ready!(socket.poll_continued(cx))?;
         let written = Pin::new(&mut socket.stream).poll_write_vectored(cx, slices);
         socket.after_write(written, total, cx)

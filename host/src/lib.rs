@@ -6,6 +6,7 @@
 pub mod config;
 pub mod gateway;
 
+mod http1;
 mod io;
 mod snapshot;
 mod worker;

@@ -98,7 +98,7 @@ pub(crate) fn normal(path: &str, strict: bool) -> Result<Cow<'_, str>, TargetErr
                 }
             }
             b'/' if normal.ends_with('/') => {}
-            // hyper lets some pass that are no characters of a URI.
+            // `Uri` lets some pass that are no characters of a URI.
             byte if is_path_byte(byte) => normal.push(char::from(byte)),
             0..0x20 | 0x7f => return Err(TargetError::Control),
             byte => push_encoded(&mut normal, byte),

@@ -15,10 +15,10 @@ use crate::body::ResponseBody;
 use crate::exchange::Exchange;
 use crate::forward::{Answer, Failure};
 use crate::headers;
+use crate::http1::{self, Incoming};
 use crate::route::{Edit, PolicyAnswer};
 use crate::telemetry::record::Record;
 use crate::upgrade::{self, Tunnel};
-use crate::upstream::http1::Incoming;
 use crate::upstream::pool::Lease;
 
 /// A response that is not passed on is read up to here, so that its connection can be used again.
@@ -49,8 +49,6 @@ pub(crate) enum Outcome {
 pub(crate) enum Refusal {
     /// The request is not one that HTTP allows.
     BadRequest(String),
-    /// The request's head has more than `limits.header_bytes`.
-    HeadTooLarge,
     /// The request's body has, or announces, more than `limits.body_bytes`.
     BodyTooLarge,
     /// The routing policy declined.
@@ -190,10 +188,6 @@ fn problem_of(exchange: &Exchange, refusal: &Refusal) -> Response<Bytes> {
     let name = |service: &usize| &exchange.snapshot.services.all[*service].name;
     match refusal {
         Refusal::BadRequest(reason) => closing(problem(StatusCode::BAD_REQUEST, reason)),
-        Refusal::HeadTooLarge => closing(problem(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "the request's line and headers are larger than this gateway takes",
-        )),
         Refusal::BodyTooLarge => body_too_large(),
         Refusal::NoRoute => problem(StatusCode::NOT_FOUND, "no route leads from this path"),
         Refusal::NoPage(text) => problem(StatusCode::NOT_FOUND, text),
@@ -268,6 +262,26 @@ fn problem(status: StatusCode, detail: &str) -> Response<Bytes> {
     let json = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
+}
+
+/// The response to what is no request; none where nobody is there to read it.
+pub(crate) fn unreadable(error: &http1::Error) -> Option<String> {
+    use http1::Error::{
+        Closed, HeadTooLarge, Incomplete, Io, Malformed, Request, TargetTooLong, TooManyFields,
+    };
+    let status = match error {
+        Malformed(_) => StatusCode::BAD_REQUEST,
+        TargetTooLong => StatusCode::URI_TOO_LONG,
+        HeadTooLarge | TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Io(_) | Closed | Incomplete | Request(_) => return None,
+    };
+    let response = problem(status, &error.to_string());
+    let body = std::str::from_utf8(response.body()).expect("it is JSON");
+    Some(format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    ))
 }
 
 /// Says that there are too many connections, and lets the client read it: closing at once, with its

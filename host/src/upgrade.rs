@@ -1,7 +1,7 @@
 //! `Upgrade`: client and service agree on another protocol, and the gateway becomes a tunnel.
 //!
-//! `forward.rs` passes the wish on and `respond.rs` the 101; when that is out, hyper lets go of the
-//! client's connection and `worker.rs` comes here. What the client sent behind its request has waited
+//! `forward.rs` passes the wish on and `respond.rs` the 101; when that is out, `http1.rs` lets go of
+//! the client's connection and `worker.rs` comes here. What the client sent behind its request has waited
 //! until now: no byte reaches the service before its 101.
 
 use std::io;

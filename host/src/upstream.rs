@@ -5,7 +5,6 @@
 pub mod balance;
 pub mod budget;
 pub mod endpoint;
-pub(crate) mod http1;
 pub mod load;
 pub(crate) mod pool;
 pub(crate) mod resolve;

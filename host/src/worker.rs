@@ -4,7 +4,6 @@
 //! here and goes on in `exchange.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -13,11 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
@@ -26,7 +21,8 @@ use crate::config::Config;
 use crate::exchange::exchange;
 use crate::headers::{self, Caller};
 use crate::health::Asker;
-use crate::io::{ConnectionTimer, Cut, Meter, Patience, Socket};
+use crate::http1::{self, Ended};
+use crate::io::{ConnectionTimer, Cut, Meter, Patience, Pipes, Socket};
 use crate::policy::{Engine, Fault, Kind, LoadError, Version, Warm};
 use crate::respond;
 use crate::snapshot::{Generation, Residents, Roster, Snapshot};
@@ -89,6 +85,7 @@ pub(crate) struct Worker {
     snapshot: RefCell<Rc<Snapshot>>,
     too_many_faults: Arc<Notify>,
     pub(crate) pool: Rc<Pool>,
+    pipes: Rc<Pipes>,
     pub(crate) counters: Arc<Counters>,
     random: RefCell<fastrand::Rng>,
     access: RefCell<Producer>,
@@ -136,8 +133,10 @@ async fn serve(startup: Startup) -> io::Result<()> {
             return Ok(());
         }
     }
+    let pipes = Rc::<Pipes>::default();
     let worker = Rc::new(Worker {
-        pool: Pool::new(residents.services().clone(), startup.config.limits.clone()),
+        pool: Pool::new(residents.services().clone(), startup.config.limits.clone(), pipes.clone()),
+        pipes,
         snapshot: RefCell::new(residents.snapshot(&startup.generation)),
         residents,
         config: startup.config,
@@ -329,6 +328,7 @@ impl Worker {
                 header: config.limits.header_timeout,
                 write_stall: config.proxy.idle_timeout,
                 rate_min: config.limits.body_rate_min,
+                wakes: false,
             },
         );
         let connection = Rc::new(Connection {
@@ -339,19 +339,7 @@ impl Worker {
             overran: Default::default(),
             tunnel: RefCell::new(None),
         });
-        let serving = connection.clone();
-        let service = service_fn(move |request| {
-            let connection = serving.clone();
-            // Now, not when the future is first polled: hyper looks for more bytes in between.
-            connection.meter.exchange_begins();
-            exchange(connection, request).map(Ok::<_, Infallible>)
-        });
-        let mut http = http1::Builder::new()
-            .max_buf_size(config.limits.header_bytes)
-            .max_headers(config.limits.header_count)
-            // `io.rs` keeps this time: hyper's timer would also count idleness.
-            .header_read_timeout(None)
-            .serve_connection(TokioIo::new(socket), service);
+        let http = http1::Connection::new(socket, &config.limits, &self.pipes);
         let drain = async {
             match self.draining.get() {
                 // It came with the last ones, and may have missed the announcement.
@@ -359,18 +347,29 @@ impl Worker {
                 false => self.drain.notified().await,
             }
         };
-        let ended = tokio::select! {
-            ended = &mut http => ended,
-            () = drain => {
-                Pin::new(&mut http).graceful_shutdown();
-                (&mut http).await
+        let ended = http1::serve(&http, drain, |head, body| {
+            connection.meter.exchange_begins();
+            exchange(connection.clone(), head, body)
+        });
+        match ended.await {
+            Ended::Closed => {}
+            Ended::Refused(error) => {
+                self.counters.unparsed_request();
+                match error {
+                    http1::Error::HeadTooLarge => self.counters.limit(Limit::HeaderBytes),
+                    http1::Error::TooManyFields => self.counters.limit(Limit::HeaderCount),
+                    _ => {}
+                }
             }
-        };
-        if let Some(tunnel) = connection.tunnel.take() {
-            let parts = http.into_parts();
-            let idle = config.proxy.tunnel_idle_timeout;
-            // Boxed: few connections come to this, and all would have room for it.
-            Box::pin(upgrade::run(parts.io.into_inner(), parts.read_buf, tunnel, idle)).await;
+            Ended::Switched => {
+                if let Some(tunnel) = connection.tunnel.take()
+                    && let Some((socket, early)) = http.into_socket()
+                {
+                    let idle = config.proxy.tunnel_idle_timeout;
+                    // Boxed: few connections come to this, and all would have room for it.
+                    Box::pin(upgrade::run(socket, early, tunnel, idle)).await;
+                }
+            }
         }
         if let Some(cut) = meter.cut() {
             self.counters.limit(match cut {
@@ -379,17 +378,6 @@ impl Worker {
                 Cut::WriteStall => Limit::ClientTookNothing,
                 Cut::SlowReader => Limit::SlowReader,
             });
-        } else if let Err(error) = ended
-            && error.is_parse()
-        {
-            self.counters.unparsed_request();
-            // hyper has one error for both: a head that is too long fills its buffer.
-            if error.is_parse_too_large() {
-                self.counters.limit(match meter.head_read() < config.limits.header_bytes as u64 {
-                    true => Limit::HeaderCount,
-                    false => Limit::HeaderBytes,
-                });
-            }
         }
     }
 

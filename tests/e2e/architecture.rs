@@ -49,11 +49,11 @@ fn only_the_exchange_makes_attempts() {
 
 #[test]
 fn only_respond_chooses_the_status_of_a_response() {
-    // forward.rs and http1.rs know what a service's 101 and 100 mean, and io.rs passes on the latter;
+    // forward.rs and http1 know what a service's 101 and 100 mean, and io.rs passes on the latter; http1
+    // writes the line that respond.rs has chosen;
     // the admin listener is no exchange; route.rs checks a policy's own status; the demo's stand-ins
     // are services, and the command line is a client.
-    let allowed =
-        ["respond.rs", "admin", "forward.rs", "upstream/http1", "io.rs", "route.rs", "cli/"];
+    let allowed = ["respond.rs", "admin", "forward.rs", "http1/", "io.rs", "route.rs", "cli/"];
     assert_eq!(elsewhere("StatusCode::", &allowed), [""; 0]);
     assert_eq!(elsewhere("HTTP/1.1 ", &allowed), [""; 0]);
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::io::{Meter, Sending};
+use crate::http1::{self, Failed, Incoming, Relay, Relayed};
+use crate::io::{Meter, Sending, Socket};
 
 /// A request's body that is given up is read on up to here, so that the client sees the response
 /// instead of a reset, and its connection can serve again.
@@ -77,8 +77,8 @@ pub(crate) struct RequestBody {
 struct Kept {
     /// The first piece: most bodies have no other.
     first: Bytes,
-    /// All pieces behind it, in blocks of [`BLOCK`] bytes. Copied, since a piece of a byte may hold a whole buffer
-    /// of hyper's.
+    /// All pieces behind it, in blocks of [`BLOCK`] bytes. Copied, since a piece of a byte may hold a whole
+    /// buffer.
     rest: Vec<Vec<u8>>,
     trailers: Option<HeaderMap>,
     /// It has become too large to be kept.
@@ -89,7 +89,7 @@ struct Kept {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UploadError {
     #[error(transparent)]
-    Client(#[from] hyper::Error),
+    Client(Box<http1::Error>),
     #[error("larger than allowed")]
     TooLarge,
     #[error("another attempt has the body now")]
@@ -314,28 +314,21 @@ impl RequestBody {
             // From now on the client's pace counts, not the request's time.
             self.deadline_changed();
         }
-        let mut sending = self.sending.get();
         let Poll::Ready(frame) = polled else {
-            if !sending.is_waiting() {
-                sending.waits(Instant::now());
-                self.sending.set(sending);
-                self.deadline_changed();
-            }
+            self.client_is_waited_for();
             return Poll::Pending;
         };
         let Some(Ok(frame)) = frame else {
             if frame.is_none() {
                 self.ended();
             }
-            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
+            return Poll::Ready(
+                frame.map(|frame| frame.map_err(|it| UploadError::Client(it.into()))),
+            );
         };
         let mut kept = self.kept.borrow_mut();
         if let Some(data) = frame.data_ref() {
-            let now = Instant::now();
-            self.moved_at.set(now);
-            self.bytes.set(self.bytes.get() + data.len() as u64);
-            sending.moved(now, data.len() as u64);
-            self.sending.set(sending);
+            self.moved(data.len() as u64);
             if self.too_large() {
                 return Poll::Ready(Some(Err(UploadError::TooLarge)));
             }
@@ -345,11 +338,56 @@ impl RequestBody {
         {
             kept.trailers = Some(trailers.clone());
         }
-        // hyper does not ask again after trailers.
+        // Nobody asks again after trailers.
         if frame.is_trailers() || incoming.is_end_stream() {
             self.ended();
         }
         Poll::Ready(Some(Ok(frame)))
+    }
+
+    /// The next bytes from the client, to the service's socket.
+    fn poll_relay(
+        &self,
+        to: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Failed<UploadError>>>> {
+        let mut incoming = self.incoming.borrow_mut();
+        Some(match incoming.relay(to, cx)? {
+            Ok(Relayed::Moved(count)) => {
+                self.moved(count);
+                if incoming.is_end_stream() {
+                    self.ended();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Ok(Relayed::SourceWaits) => {
+                self.client_is_waited_for();
+                Poll::Pending
+            }
+            Ok(Relayed::SinkWaits) => Poll::Pending,
+            Err(Failed::Socket(error)) => Poll::Ready(Err(Failed::Socket(error))),
+            Err(Failed::Body(error)) => {
+                Poll::Ready(Err(Failed::Body(UploadError::Client(error.into()))))
+            }
+        })
+    }
+
+    fn moved(&self, bytes: u64) {
+        let now = Instant::now();
+        self.moved_at.set(now);
+        self.bytes.set(self.bytes.get() + bytes);
+        let mut sending = self.sending.get();
+        sending.moved(now, bytes);
+        self.sending.set(sending);
+    }
+
+    fn client_is_waited_for(&self) {
+        let mut sending = self.sending.get();
+        if !sending.is_waiting() {
+            sending.waits(Instant::now());
+            self.sending.set(sending);
+            self.deadline_changed();
+        }
     }
 
     fn ended(&self) {
@@ -458,6 +496,22 @@ impl Drop for AttemptBody {
         if self.body.is_last.get() {
             self.body.kept.take();
         }
+    }
+}
+
+impl Relay for AttemptBody {
+    fn poll_relay(
+        &mut self,
+        to: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Failed<UploadError>>>> {
+        let body = &self.body;
+        // What another attempt may need has to come by.
+        let is_free = self.reader == body.reader.get() && !body.is_held.get() && !body.whole();
+        if !is_free || body.replayable() {
+            return None;
+        }
+        body.poll_relay(to, cx)
     }
 }
 

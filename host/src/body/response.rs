@@ -11,10 +11,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::RequestBody;
-use crate::io::{LazyTimer, piece};
+use crate::http1::{self, Failed, Incoming, Relay, Relayed};
+use crate::io::{LazyTimer, Socket};
 use crate::telemetry::record::{End, Record};
 use crate::upstream::InFlight;
-use crate::upstream::http1::{self, Incoming};
 use crate::upstream::pool::Lease;
 
 /// The body of a response to a client. Its end, or its being dropped, ends the exchange.
@@ -23,8 +23,6 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// None where a tunnel follows, which has it.
     record: Option<Box<Record>>,
-    /// Bytes that hyper was given at one go, and may not have tried to write.
-    handed_over: u64,
     /// It takes its time, and has given back what it need not have meanwhile.
     has_settled: bool,
 }
@@ -46,11 +44,9 @@ struct Upstream {
     idle_timeout: Duration,
     timer: LazyTimer,
     waiting_since: Option<Instant>,
-    /// It has broken off, which hyper is told next.
-    lost: Option<http1::Error>,
 }
 
-/// Why a response broke off; hyper closes the client's connection for it.
+/// Why a response broke off; the client's connection is closed for it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the service broke off its response: {0}")]
@@ -63,7 +59,7 @@ pub(crate) enum BodyError {
 
 impl ResponseBody {
     fn new(source: Source, record: Option<Box<Record>>) -> ResponseBody {
-        ResponseBody { source, record, handed_over: 0, has_settled: false }.ended_if_empty()
+        ResponseBody { source, record, has_settled: false }.ended_if_empty()
     }
 
     pub(crate) fn own(bytes: Bytes, record: Box<Record>) -> ResponseBody {
@@ -76,7 +72,7 @@ impl ResponseBody {
         ResponseBody::new(Source::Own(None), None)
     }
 
-    /// hyper drops a body that is empty, or that belongs to a HEAD request, without asking for it.
+    /// A body that is empty, or that belongs to a HEAD request, is dropped without being asked for.
     fn ended_if_empty(mut self) -> ResponseBody {
         let is_head = self.record.as_ref().is_some_and(|record| record.is_head());
         if self.is_end_stream() || is_head {
@@ -86,7 +82,7 @@ impl ResponseBody {
     }
 
     /// Nothing moves now: gives back what is not needed meanwhile.
-    fn settle_down(&mut self) {
+    pub(crate) fn settle_down(&mut self) {
         if !std::mem::replace(&mut self.has_settled, true)
             && let Some(record) = &mut self.record
         {
@@ -100,6 +96,17 @@ impl ResponseBody {
     fn end(&mut self, end: End) {
         if let Some(record) = &mut self.record {
             record.end(end);
+        }
+    }
+
+    fn breaks_off(&mut self, error: &BodyError) {
+        self.end(match error {
+            BodyError::Lost(_) => End::UpstreamLost,
+            BodyError::Idle => End::UpstreamIdle,
+            BodyError::ClientSlow => End::ClientSlow,
+        });
+        if let Some(record) = &self.record {
+            record.breaks_off();
         }
     }
 
@@ -118,7 +125,6 @@ impl ResponseBody {
             idle_timeout,
             timer: LazyTimer::default(),
             waiting_since: None,
-            lost: None,
         };
         upstream.finish_if_ended();
         ResponseBody::new(Source::Upstream(Box::new(upstream)), Some(record))
@@ -126,7 +132,7 @@ impl ResponseBody {
 }
 
 impl Upstream {
-    /// hyper does not ask again once it knows that nothing is left, so the end is looked for here.
+    /// Nobody asks again who knows that nothing is left, so the end is looked for here.
     fn finish_if_ended(&mut self) {
         if self.incoming.is_end_stream() {
             self.finish();
@@ -146,9 +152,6 @@ impl Upstream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(error) = self.lost.take() {
-            return Poll::Ready(Some(Err(error.into())));
-        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting_since = None;
@@ -158,11 +161,7 @@ impl Upstream {
                 self.finish_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }
-            // hyper forgets what it has not written when a body fails: first it writes what there was.
-            Poll::Ready(Some(Err(error))) => {
-                self.lost = Some(error);
-                have_it_written(cx)
-            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
@@ -196,10 +195,42 @@ impl Upstream {
     }
 }
 
-/// Has hyper, which writes when a body has nothing more for it, write before it asks again.
-fn have_it_written<T>(cx: &Context<'_>) -> Poll<T> {
-    cx.waker().wake_by_ref();
-    Poll::Pending
+impl Relay for ResponseBody {
+    fn poll_relay(
+        &mut self,
+        to: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Failed<BodyError>>>> {
+        let Source::Upstream(upstream) = &mut self.source else { return None };
+        let error = match upstream.incoming.relay(to, cx)? {
+            Ok(Relayed::Moved(count)) => {
+                upstream.waiting_since = None;
+                upstream.finish_if_ended();
+                if let Some(record) = &mut self.record {
+                    record.bytes_out += count;
+                }
+                if self.is_end_stream() {
+                    self.end(End::Done);
+                }
+                return Some(Poll::Ready(Ok(())));
+            }
+            Ok(Relayed::SinkWaits) => {
+                self.settle_down();
+                return Some(Poll::Pending);
+            }
+            Ok(Relayed::SourceWaits) => match upstream.poll_expired(cx) {
+                Poll::Ready(why) => why,
+                Poll::Pending => {
+                    self.settle_down();
+                    return Some(Poll::Pending);
+                }
+            },
+            Err(Failed::Socket(error)) => return Some(Poll::Ready(Err(Failed::Socket(error)))),
+            Err(Failed::Body(error)) => error.into(),
+        };
+        self.breaks_off(&error);
+        Some(Poll::Ready(Err(Failed::Body(error))))
+    }
 }
 
 impl Body for ResponseBody {
@@ -211,17 +242,6 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
-        // What hyper took now would only wait in its buffer. Its task wakes when the client reads on.
-        if body.record.as_ref().is_some_and(|record| record.congested()) {
-            body.settle_down();
-            return Poll::Pending;
-        }
-        if let Some(record) = &body.record
-            && body.handed_over >= piece(record.bytes_out)
-        {
-            body.handed_over = 0;
-            return have_it_written(cx);
-        }
         let polled = match &mut body.source {
             Source::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Upstream(upstream) => upstream.poll_frame(cx),
@@ -229,24 +249,16 @@ impl Body for ResponseBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if frame.is_trailers() {
-                    // hyper does not ask again after these.
+                    // Nobody asks again after these.
                     body.end(End::Done);
                 }
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut body.record) {
                     record.bytes_out += data.len() as u64;
-                    body.handed_over += data.len() as u64;
                 }
             }
-            Poll::Ready(Some(Err(BodyError::Lost(_)))) => body.end(End::UpstreamLost),
-            Poll::Ready(Some(Err(BodyError::Idle))) => body.end(End::UpstreamIdle),
-            Poll::Ready(Some(Err(BodyError::ClientSlow))) => body.end(End::ClientSlow),
+            Poll::Ready(Some(Err(error))) => body.breaks_off(error),
             Poll::Ready(None) => body.end(End::Done),
             Poll::Pending => body.settle_down(),
-        }
-        if matches!(polled, Poll::Ready(Some(Err(_))))
-            && let Some(record) = &body.record
-        {
-            record.breaks_off();
         }
         if body.is_end_stream() {
             body.end(End::Done);

@@ -255,7 +255,7 @@ fn a_client_that_takes_no_trailers_is_announced_none() {
         let mut response = headers(&response);
         to_client(&mut response, &HeaderValue::from_static("id-1"), Version::HTTP_11, takes);
         assert_eq!(response.get("trailer").map(|it| it.to_str().unwrap()), announced);
-        assert!(!response.contains_key("transfer-encoding"), "hyper says it");
+        assert!(!response.contains_key("transfer-encoding"), "http1.rs says it");
     }
 }
 

@@ -44,8 +44,6 @@ pub(crate) struct Meter {
     /// When the phase began; none while nobody had to know: most heads come in one piece.
     pub(super) since: Cell<Option<Instant>>,
     pub(super) cut: Cell<Option<Cut>>,
-    /// hyper's own `100 Continue` is to be swallowed: the service has not asked for the body.
-    pub(super) withholds_continue: Cell<bool>,
     /// The service has asked for the body: the client is to be told.
     pub(super) owes_continue: Cell<bool>,
     /// The peer may still be sending what nobody will read.
@@ -65,7 +63,6 @@ impl Meter {
             phase: Cell::new(phase),
             since: Cell::new(None),
             cut: Cell::new(None),
-            withholds_continue: Cell::new(false),
             owes_continue: Cell::new(false),
             unread: Cell::new(false),
             congested: Cell::new(false),
@@ -127,7 +124,6 @@ impl Meter {
         self.since.set(Some(now));
         self.read_before.set(self.read.get());
         self.unread.set(unread);
-        self.withholds_continue.set(false);
         self.owes_continue.set(false);
     }
 
@@ -136,12 +132,7 @@ impl Meter {
         self.unread.set(false);
     }
 
-    /// The client waits for `100 Continue`, which only the service can grant.
-    pub(crate) fn withhold_continue(&self) {
-        self.withholds_continue.set(true);
-    }
-
-    /// The service has granted it. It goes out when hyper next flushes.
+    /// The service has granted a `100 Continue`. It goes out when the client is next looked at.
     pub(crate) fn owe_continue(&self) {
         self.owes_continue.set(true);
     }

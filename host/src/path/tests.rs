@@ -6,7 +6,7 @@ fn settled(target: &str) -> Result<String, TargetError> {
 }
 
 fn settled_strictly(target: &str, strict: bool) -> Result<String, TargetError> {
-    let mut uri: Uri = target.parse().expect("hyper would refuse this before");
+    let mut uri: Uri = target.parse().expect("http1.rs would refuse this before");
     settle(&mut uri, &Method::GET, strict)?;
     Ok(uri.to_string())
 }
@@ -107,7 +107,7 @@ fn only_options_may_ask_for_everything_and_only_connect_for_a_host_alone() {
         (Method::GET, "https://example.org/", true),
         (Method::GET, "ftp://example.org/", false),
     ] {
-        let mut uri: Uri = target.parse().expect("hyper would refuse this before");
+        let mut uri: Uri = target.parse().expect("http1.rs would refuse this before");
         let settled = settle(&mut uri, &method, false);
         assert_eq!(settled, if good { Ok(()) } else { Err(TargetError::Form) }, "{target}");
     }
@@ -170,7 +170,7 @@ proptest! {
         pieces in prop::collection::vec(piece(), 0..12),
         strict in any::<bool>(),
     ) {
-        // hyper has refused what is no URI at all.
+        // http1.rs has refused what is no URI at all.
         let Ok(mut uri) = format!("/{}", pieces.concat()).parse::<Uri>() else { return Ok(()) };
         let query = uri.query().map(str::to_owned);
         let sent = uri.path().to_owned();

@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 
 use crate::forward::{Ended, Failure};
+use crate::http1;
 use crate::policy::{Fault, Outcome};
 use crate::respond::Refusal;
 use crate::telemetry::metrics::{AttemptResult, FaultReason, RetryReason, ServiceLimit, Why};
-use crate::upstream::http1;
 
 impl From<&Failure> for Why {
     fn from(failure: &Failure) -> Why {
@@ -33,7 +33,9 @@ pub(super) fn limit(failure: &Failure) -> Option<ServiceLimit> {
         {
             ServiceLimit::ConnectTimeout
         }
-        Failure::Lost(http1::Error::HeadTooLarge) => ServiceLimit::ResponseHead,
+        Failure::Lost(http1::Error::HeadTooLarge | http1::Error::TooManyFields) => {
+            ServiceLimit::ResponseHead
+        }
         Failure::AttemptTimeout(_) => ServiceLimit::AttemptTimeout,
         Failure::RequestTimeout { .. } => ServiceLimit::RequestTimeout,
         Failure::BodyStalled(_) => ServiceLimit::ServiceTookNothing,
@@ -98,7 +100,6 @@ impl From<&Fault> for FaultReason {
 pub(super) fn why(refusal: &Refusal) -> Option<Why> {
     Some(match refusal {
         Refusal::BadRequest(_) => Why::BadRequest,
-        Refusal::HeadTooLarge => Why::HeadTooLarge,
         Refusal::BodyTooLarge => Why::BodyTooLarge,
         Refusal::NoRoute => Why::NoRoute,
         Refusal::PageMethod | Refusal::NoPage(_) => return None,

@@ -202,7 +202,6 @@ impl Counters {
             (Why::ClientSlow, Served::Service(service)) => {
                 self.service_limit(service, ServiceLimit::ClientSlow);
             }
-            (Why::HeadTooLarge, _) => self.limit(Limit::HeaderBytes),
             (Why::UpstreamIdle, Served::Service(service)) => {
                 self.service_limit(service, ServiceLimit::ServiceSentNothing);
             }
@@ -266,7 +265,7 @@ impl Counters {
         self.totals.tunnels_closed.add(1);
     }
 
-    /// hyper answered by itself: what arrived is no request.
+    /// What arrived is no request.
     pub fn unparsed_request(&self) {
         self.totals.unparsed_requests.add(1);
     }

@@ -245,11 +245,6 @@ impl Record {
         }
     }
 
-    /// Whether the client has to read before more of its response is of use.
-    pub(crate) fn congested(&self) -> bool {
-        self.connection.meter.congested()
-    }
-
     pub(crate) fn counters(&self) -> &Arc<Counters> {
         &self.connection.worker.counters
     }

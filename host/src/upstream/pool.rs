@@ -17,10 +17,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::http1::{self, Incoming, Outgoing};
 use super::{LocalServices, Service};
+use crate::body::AttemptBody;
 use crate::config::Limits;
-use crate::io::{Meter, Socket};
+use crate::http1::{self, Incoming, Outgoing};
+use crate::io::{Meter, Pipes, Socket};
 
 /// Idle connections that a worker keeps for one endpoint: with fewer than it has requests under way, each
 /// lull would close some that the next moment opens again.
@@ -44,6 +45,7 @@ pub(crate) struct Pool {
     services: LocalServices,
     /// What the head of a response may have.
     limits: Limits,
+    pipes: Rc<Pipes>,
     /// The services' `moves` when idle connections were looked through the last time.
     moves: Cell<u64>,
     idle: RefCell<Vec<Vec<VecDeque<Idle>>>>,
@@ -66,11 +68,11 @@ struct Connection {
 pub(crate) type Upgraded = (Socket, Bytes);
 
 impl Pool {
-    pub(crate) fn new(services: LocalServices, limits: Limits) -> Rc<Pool> {
+    pub(crate) fn new(services: LocalServices, limits: Limits, pipes: Rc<Pipes>) -> Rc<Pool> {
         let none_of = |it: &Service| it.endpoints.iter().map(|_| VecDeque::new()).collect();
         let idle = RefCell::new(services.all.iter().map(none_of).collect());
         let moves = Cell::new(services.moves.load(Relaxed));
-        Rc::new(Pool { services, limits, moves, idle })
+        Rc::new(Pool { services, limits, pipes, moves, idle })
     }
 
     /// Where addresses changed since the last look, closes the idle connections to those that are
@@ -94,6 +96,9 @@ impl Pool {
             let now = Instant::now();
             for idle in self.idle.borrow_mut().iter_mut().flatten() {
                 idle.retain(|it| it.is_good(now));
+                idle.iter()
+                    .filter(|it| it.since + LOOK_EVERY < now)
+                    .for_each(|it| it.connection.http.settle_down());
             }
         }
     }
@@ -134,7 +139,7 @@ impl Pool {
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let (socket, meter) = Socket::connected(stream);
-        let http = http1::Connection::new(socket, &self.limits);
+        let http = http1::Connection::new(socket, &self.limits, &self.pipes);
         let connection = Connection { http, meter, peer };
         Ok(self.lease(connection, service, endpoint, false))
     }
@@ -167,7 +172,7 @@ impl Pool {
         // Its address may have gone while it was in use. The last one used is used next, so that what a
         // burst left behind grows old at the front.
         if idle.len() < IDLE_PER_ENDPOINT_MAX && self.leads_there(&connection, service, endpoint) {
-            connection.http.settle_down();
+            connection.http.rest();
             idle.push_back(Idle { connection, since: now });
         }
     }
@@ -206,7 +211,7 @@ impl Lease {
     /// Sends a request and waits for its response's head: see [`http1::Connection::send`].
     pub(crate) async fn send(
         &mut self,
-        mut request: Outgoing,
+        mut request: Outgoing<AttemptBody>,
         method: &Method,
         continues: impl Fn(),
     ) -> Result<Response<Incoming>, http1::Error> {

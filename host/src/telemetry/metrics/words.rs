@@ -87,7 +87,6 @@ labelled! {
         DrainTimeout = "drain_timeout",
         // From here on: the gateway's own response went out whole, and this is its reason.
         BadRequest = "bad_request",
-        HeadTooLarge = "head_too_large",
         BodyTooLarge = "body_too_large",
         NoRoute = "no_route",
         PolicyFault = "policy_fault",

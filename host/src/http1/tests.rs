@@ -9,7 +9,7 @@ use super::{Error, HeadLimits, body::Framing, head};
 const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8 };
 
 fn parsed(text: &str) -> Result<Option<Parts>, Error> {
-    head::parse(&mut BytesMut::from(text), &mut 0, LIMITS)
+    head::response(&mut BytesMut::from(text), &mut 0, LIMITS)
 }
 
 fn whole(text: &str) -> Parts {
@@ -17,7 +17,7 @@ fn whole(text: &str) -> Parts {
 }
 
 fn framing(text: &str, method: &Method) -> Result<Framing, Error> {
-    head::framing_of(&whole(text), method)
+    head::response_framing(&whole(text), method)
 }
 
 /// All that a decoder makes of these pieces, one read after the other.
@@ -47,21 +47,21 @@ fn a_head_is_read_once_it_is_whole_and_what_follows_it_stays() {
     let text = "HTTP/1.1 200 OK\r\nServer: x\r\nSet-Cookie: a\r\nset-cookie: b\r\n\r\n";
     for end in 0..text.len() {
         let mut read = BytesMut::from(&text[..end]);
-        let begun = head::parse(&mut read, &mut 0, LIMITS).expect("nothing wrong so far");
+        let begun = head::response(&mut read, &mut 0, LIMITS).expect("nothing wrong so far");
         assert!(begun.is_none(), "{end}");
         assert_eq!(read.len(), end, "what is not whole stays");
     }
     // Byte by byte, each looked at once.
     let (mut read, mut searched) = (BytesMut::new(), 0);
     for byte in text.bytes() {
-        assert!(head::parse(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_none());
+        assert!(head::response(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_none());
         assert_eq!(searched, read.len());
         read.extend_from_slice(&[byte]);
     }
-    assert!(head::parse(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_some());
+    assert!(head::response(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_some());
     let (mut read, mut searched) = (BytesMut::from(&*format!("{text}rest")), 0);
     let parts =
-        head::parse(&mut read, &mut searched, LIMITS).expect("a head").expect("a whole one");
+        head::response(&mut read, &mut searched, LIMITS).expect("a head").expect("a whole one");
     assert_eq!(&read[..], b"rest");
     assert_eq!((parts.status.as_u16(), parts.version), (200, Version::HTTP_11));
     let cookies: Vec<_> = parts.headers.get_all("set-cookie").iter().collect();
@@ -76,9 +76,9 @@ fn a_head_has_limits() {
     assert!(matches!(parsed(without_end), Err(Error::HeadTooLarge)));
     let fields = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(count));
     assert_eq!(whole(&fields(LIMITS.fields)).headers.len(), LIMITS.fields);
-    assert!(matches!(parsed(&fields(LIMITS.fields + 1)), Err(Error::HeadTooLarge)));
+    assert!(matches!(parsed(&fields(LIMITS.fields + 1)), Err(Error::TooManyFields)));
     let limits = HeadLimits { bytes: 64 << 10, fields: 300 };
-    let head = head::parse(&mut BytesMut::from(&*fields(300)), &mut 0, limits);
+    let head = head::response(&mut BytesMut::from(&*fields(300)), &mut 0, limits);
     assert_eq!(head.expect("a head").expect("a whole one").headers.len(), 300);
 }
 
@@ -229,12 +229,12 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         digits in "[0-9a-f]{0,17}(;x)?\r\n",
     ) {
-        let _ = head::parse(&mut BytesMut::from(&bytes[..]), &mut 0, LIMITS);
+        let _ = head::response(&mut BytesMut::from(&bytes[..]), &mut 0, LIMITS);
         let _ = decoded_at_once(&bytes);
         let _ = decoded_at_once(&[digits.as_bytes(), &bytes].concat());
         let head = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
-        if let Ok(Some(parts)) = head::parse(&mut BytesMut::from(&head[..]), &mut 0, LIMITS) {
-            let _ = (head::framing_of(&parts, &Method::GET), head::persists(&parts));
+        if let Ok(Some(parts)) = head::response(&mut BytesMut::from(&head[..]), &mut 0, LIMITS) {
+            let _ = (head::response_framing(&parts, &Method::GET), head::persists(&parts));
         }
     }
 }

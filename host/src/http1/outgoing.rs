@@ -1,4 +1,4 @@
-//! A request on its way to a service.
+//! A message on its way out.
 
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
@@ -10,7 +10,6 @@ use http::{HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
-use super::Error;
 use crate::body::AttemptBody;
 use crate::headers::{Passing, put_field};
 use crate::io::Socket;
@@ -20,25 +19,42 @@ const HEAD_ROOM: usize = 960;
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What of a request is not sent yet.
+/// What of a message is not sent yet.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct Outgoing<B> {
     /// The head, or what frames `data`.
     ahead: Vec<u8>,
     ahead_sent: usize,
     data: Bytes,
     behind: &'static [u8],
     /// None once its end was read.
-    body: Option<AttemptBody>,
+    body: Option<B>,
     coding: Coding,
 }
 
 #[derive(Debug)]
-enum Coding {
-    /// The body is as long as the head says.
-    Length,
+pub(super) enum Coding {
+    /// The body is as long as the head says, or ends with the connection.
+    Plain,
     /// It goes in chunks, and these fields may come behind it.
     Chunked { trailers: Option<HeaderValue> },
+}
+
+/// A body that may know a shorter way to where it goes.
+pub(crate) trait Relay: Body<Data = Bytes> + Unpin {
+    /// Has some of it go to a socket without coming by. None: it has to be asked for its frames.
+    fn poll_relay(
+        &mut self,
+        to: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Failed<Self::Error>>>>;
+}
+
+/// Why a message cannot be sent to its end.
+#[derive(Debug)]
+pub(crate) enum Failed<E> {
+    Socket(io::Error),
+    Body(E),
 }
 
 /// The first line of a request's head, with room for the rest of most.
@@ -50,10 +66,10 @@ pub(crate) fn request_line(method: &Method, target: &PathAndQuery) -> Vec<u8> {
     head
 }
 
-impl Outgoing {
+impl Outgoing<AttemptBody> {
     /// `head` is a request's line and its fields, but for those that frame the body, about which `passing`
     /// tells what the client said.
-    pub(crate) fn new(head: Vec<u8>, passing: Passing, body: AttemptBody) -> Outgoing {
+    pub(crate) fn request(head: Vec<u8>, passing: Passing, body: AttemptBody) -> Self {
         let mut ahead = head;
         let length = body.size_hint().exact().filter(|_| !passing.chunked);
         match length {
@@ -65,17 +81,29 @@ impl Outgoing {
             None => ahead.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         }
         ahead.extend_from_slice(b"\r\n");
-        Outgoing {
-            ahead,
-            ahead_sent: 0,
-            data: Bytes::new(),
-            behind: b"",
-            body: (length != Some(0)).then_some(body),
-            coding: match length {
-                Some(_) => Coding::Length,
-                None => Coding::Chunked { trailers: passing.trailers },
-            },
-        }
+        let coding = match length {
+            Some(_) => Coding::Plain,
+            None => Coding::Chunked { trailers: passing.trailers },
+        };
+        Outgoing::new(ahead, (length != Some(0)).then_some(body), coding)
+    }
+}
+
+impl<B: Relay> Outgoing<B> {
+    /// `head` is a message's line and fields, and the empty line behind them.
+    pub(super) fn new(head: Vec<u8>, body: Option<B>, coding: Coding) -> Outgoing<B> {
+        Outgoing { ahead: head, ahead_sent: 0, data: Bytes::new(), behind: b"", body, coding }
+    }
+
+    /// Sends no more of the body than there is already.
+    pub(super) fn cut(&mut self) {
+        self.body = None;
+    }
+
+    /// What it has of the body has to be written before more of it is of use.
+    pub(super) fn waiting_body(&mut self) -> Option<&mut B> {
+        let has_nothing = self.has_nothing();
+        self.body.as_mut().filter(|_| !has_nothing)
     }
 
     pub(crate) fn is_sent(&self) -> bool {
@@ -91,11 +119,15 @@ impl Outgoing {
         &mut self,
         socket: &mut Socket,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Error>> {
+    ) -> Poll<Result<(), Failed<B::Error>>> {
         loop {
+            if let Some(relayed) = self.poll_relay(socket, cx) {
+                ready!(relayed)?;
+                continue;
+            }
             // Before anything is written: the head and what there is of the body go in one piece.
             if self.data.is_empty() && self.behind.is_empty() {
-                self.poll_body(cx)?;
+                self.poll_body(cx).map_err(Failed::Body)?;
             }
             if self.has_nothing() {
                 return match self.body {
@@ -110,11 +142,29 @@ impl Outgoing {
                 (false, true) => &parts[..2],
                 _ => &parts[..],
             };
-            match ready!(Pin::new(&mut *socket).poll_write_vectored(cx, parts))? {
-                0 => return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into())),
+            let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, parts));
+            match written.map_err(Failed::Socket)? {
+                0 => return Poll::Ready(Err(Failed::Socket(io::ErrorKind::WriteZero.into()))),
                 count => self.sent(count),
             }
         }
+    }
+
+    /// Only of a body that needs no frame around its pieces.
+    fn poll_relay(
+        &mut self,
+        socket: &mut Socket,
+        cx: &mut Context<'_>,
+    ) -> Option<Poll<Result<(), Failed<B::Error>>>> {
+        if !self.has_nothing() || !matches!(self.coding, Coding::Plain) {
+            return None;
+        }
+        let body = self.body.as_mut()?;
+        let relayed = body.poll_relay(socket, cx)?;
+        if body.is_end_stream() {
+            self.body = None;
+        }
+        Some(relayed)
     }
 
     fn sent(&mut self, mut count: usize) {
@@ -134,7 +184,7 @@ impl Outgoing {
     }
 
     /// Takes the next piece of the body, if it is there.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<(), B::Error> {
         while self.data.is_empty()
             && let Some(body) = &mut self.body
             && let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx)
@@ -168,7 +218,7 @@ impl Outgoing {
     fn put_end(&mut self) {
         self.body = None;
         match (&self.coding, self.data.is_empty()) {
-            (Coding::Length, _) => {}
+            (Coding::Plain, _) => {}
             (Coding::Chunked { .. }, true) => self.ahead.extend_from_slice(LAST_CHUNK),
             (Coding::Chunked { .. }, false) => self.behind = b"\r\n0\r\n\r\n",
         }
