@@ -35,6 +35,12 @@ use listener::Stream;
 /// Connections of operators and scrapers at once.
 const CONNECTIONS_MAX: usize = 64;
 
+/// Of them, so many may follow the events: none is to keep out who asks whether the gateway lives.
+const FOLLOWERS_MAX: usize = 32;
+
+/// Versions that may wait for the compiler, each with its component.
+const PROPOSERS_MAX: usize = 4;
+
 /// Bytes and fields that the head of a request may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEAD_FIELDS_MAX: usize = 64;
@@ -63,6 +69,10 @@ pub(crate) struct Shared {
     /// Held while a page of metrics is made: one at a time, whoever asks.
     making: Semaphore,
     ready: AtomicBool,
+    /// Places of those who follow the events.
+    followers: Arc<Semaphore>,
+    /// Places of versions that were pushed and are not looked at yet.
+    proposers: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -74,6 +84,8 @@ impl Shared {
             metrics: Arc::new(metrics),
             making: Semaphore::new(1),
             ready: AtomicBool::new(false),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            proposers: Arc::new(Semaphore::new(PROPOSERS_MAX)),
         })
     }
 

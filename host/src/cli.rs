@@ -108,6 +108,18 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// Prints an answer. Who reads no further has what it wants.
+fn say(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+fn say_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    say(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
 /// The configuration in `path`, or the built-in one.
 fn load(path: Option<&Path>) -> Result<(Config, SourceMap), Diagnostics> {
     path.map_or_else(|| Ok(Config::builtin()), Config::load)

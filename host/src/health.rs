@@ -21,7 +21,7 @@ use crate::breaker::{Outcome, Source};
 use crate::config;
 use crate::local::health_page;
 use crate::upstream::pool::connect_any;
-use crate::upstream::{Check, Checks, Endpoint, Services};
+use crate::upstream::{Check, Checks, Endpoint, Service, Services};
 
 /// A healthy service's JSON is kept up to this size.
 const DETAILS_BYTES_MAX: usize = 64 << 10;
@@ -77,6 +77,7 @@ async fn watch(services: Arc<Services>, service: usize, endpoint: usize, interva
             let outcome = if check.healthy() { Outcome::Success } else { Outcome::Fault };
             let error = check.error.clone();
             note(watched, &mut history, config.history, check);
+            warn_of_first_failure(of, watched);
             if let Some(change) = permit.settle(&of.rules, services.now_ms(), outcome) {
                 services.circuit_changed(service, endpoint, change, Source::Check, error);
             }
@@ -106,6 +107,24 @@ fn note(endpoint: &Endpoint, history: &mut VecDeque<bool>, history_max: usize, c
         uptime_percentage: 100.0 * up as f64 / history.len() as f64,
         last: Some(check),
     }));
+}
+
+/// One line for each row of failures, while there is time to act on it.
+fn warn_of_first_failure(service: &Service, endpoint: &Endpoint) {
+    let checks = endpoint.checks.load();
+    let (1, Some(error)) =
+        (checks.consecutive_failures, checks.last.as_ref().and_then(|last| last.error.as_deref()))
+    else {
+        return;
+    };
+    let help = format!(
+        "after {} failures in a row its circuit opens; services.{name}.health.path names another page to ask \
+         for, services.{name}.health.interval = \"off\" has none asked for",
+        service.config.breaker.failure_threshold,
+        name = service.name
+    );
+    let (name, url) = (&*service.name, endpoint.url());
+    tracing::warn!(service = name, endpoint = url.as_str(), error, help, "a health check failed");
 }
 
 /// Asks one endpoint how it is: healthy on 2xx.
@@ -148,7 +167,7 @@ async fn ask(endpoint: &Endpoint, path: &str) -> Result<Map<String, Value>, Stri
     let response = sender.send_request(request).await.map_err(|error| describe(&error))?;
     let status = response.status();
     if !status.is_success() {
-        return Err(format!("answered {status}"));
+        return Err(format!("GET {path} answered {status}"));
     }
     let mut body = response.into_body();
     let mut bytes = Vec::new();

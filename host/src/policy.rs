@@ -26,11 +26,13 @@ pub use facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState, StateOf,
 };
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, Need, Unit, inspect};
 pub use instance::Warm;
 pub use stats::{Stats, Summary};
 pub use verify::verify;
-pub use versions::{ConfigError, Digests, LoadError, Source, Step, Version, hex, short_name};
+pub use versions::{
+    CasesOf, ConfigError, Digests, LoadError, Source, Step, Version, hex, short_name,
+};
 
 /// What a policy decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

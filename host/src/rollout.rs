@@ -22,14 +22,14 @@ use tokio::sync::{Mutex, MutexGuard, mpsc};
 
 use crate::config::{self, Config, Diagnostics, SourceMap};
 use crate::policy::{
-    ConfigError, Engine, Kind, LoadError, Source, Step, Version, short_name, verify,
+    CasesOf, ConfigError, Engine, Kind, LoadError, Source, Step, Version, short_name, verify,
 };
 use crate::snapshot::Generation;
 use crate::telemetry::rollout::{Cause, Rollouts};
 use crate::worker::Command;
 use book::Book;
 use events::{Details, What};
-pub(crate) use events::{Event, Events};
+pub(crate) use events::{Event, Events, Following};
 pub(crate) use record::Origin;
 use record::{Record, State};
 pub(crate) use start::{begin, check, diagnostics_of};
@@ -99,6 +99,21 @@ pub(crate) enum Failure {
     Unable(String),
 }
 
+impl Failure {
+    fn refused(version: Arc<str>, error: LoadError) -> Failure {
+        let (step, reason) = (error.step(), error.to_string());
+        let errors = match error {
+            LoadError::Config(errors) => errors,
+            _ => Vec::new(),
+        };
+        Failure::Refused { version, step, reason, errors }
+    }
+
+    fn forgotten(version: &str) -> Failure {
+        Failure::Conflict(format!("{version} was forgotten meanwhile: push it again"))
+    }
+}
+
 /// Work on files, which must not hold up this thread. A thread that panics ends the process.
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.expect("nobody cancels it")
@@ -148,6 +163,8 @@ impl Rollout {
         self.matches(kind, if_match.as_deref())?;
         let version: Arc<str> = short_name(&source.digests().version).into();
         if *version == *self.active(kind) {
+            let active = self.generation.borrow().rosters[kind as usize].active.clone();
+            self.try_out(kind, &active, cases.as_ref()).await?;
             return Ok(Placed { version, new: false, switched_in: None });
         }
         let (new, loaded) = self.with_book(kind, |book| {
@@ -167,7 +184,10 @@ impl Rollout {
         let of = Details { by: by.as_deref(), ..Details::default() };
         self.events.tell(kind, &version, What::Received, &of);
         let loaded = match loaded {
-            Some(loaded) => loaded,
+            Some(loaded) => {
+                self.try_out(kind, &loaded, cases.as_ref()).await?;
+                loaded
+            }
             None => self.look_at(kind, &version, &source, cases, &of).await?,
         };
         if let Some(store) = self.store.clone() {
@@ -185,8 +205,25 @@ impl Rollout {
             Origin::Pushed => Cause::Push,
             Origin::File | Origin::Builtin => Cause::File,
         };
-        let switched_in = Some(self.switch(kind, &loaded, cause, by, if_match.as_deref()).await?);
+        let switched_in = self.switch(kind, &loaded, cause, by, if_match.as_deref()).await?;
         Ok(Placed { version, new, switched_in })
+    }
+
+    /// The cases that come with a version that was looked at before. What it is does not change by them.
+    async fn try_out(
+        &self,
+        kind: Kind,
+        version: &Arc<Version>,
+        cases: Option<&Json>,
+    ) -> Result<(), Failure> {
+        let Some(cases) = cases else { return Ok(()) };
+        let own = self.book(kind).policy.cases.clone();
+        let all = [(CasesOf::Configuration, &own), (CasesOf::Push, cases)];
+        let tried = verify(&self.engine, version, &all).await;
+        tried.map_err(|error| {
+            self.counts.of(kind).refused(error.step(), error.limit());
+            Failure::refused(version.name().clone(), error)
+        })
     }
 
     /// Has a version that is known decide.
@@ -198,12 +235,13 @@ impl Rollout {
         if_match: Option<String>,
     ) -> Result<Placed, Failure> {
         let known = self.book(kind).named(begins).cloned();
-        let Some(record) = known else {
-            return Err(Failure::NotThere(format!(
-                "there is no {} version {begins:?}: `orchestrator policy list` has their names",
-                kind.name()
-            )));
-        };
+        let record = known.map_err(|why| {
+            let kind = kind.name();
+            let begins: String = begins.chars().take(64).collect();
+            Failure::NotThere(format!(
+                "{why} {kind} version {begins:?}: `orchestrator policy list` has their names"
+            ))
+        })?;
         let version = record.version.clone();
         if *version == *self.active(kind) {
             self.matches(kind, if_match.as_deref())?;
@@ -214,7 +252,7 @@ impl Rollout {
             None => self.load_again(kind, &record).await?,
         };
         let cause = Cause::Activate;
-        let switched_in = Some(self.switch(kind, &loaded, cause, by, if_match.as_deref()).await?);
+        let switched_in = self.switch(kind, &loaded, cause, by, if_match.as_deref()).await?;
         Ok(Placed { version, new: false, switched_in })
     }
 
@@ -225,6 +263,10 @@ impl Rollout {
         by: Option<String>,
         if_match: Option<String>,
     ) -> Result<Placed, Failure> {
+        // Of several who do this at once, each goes back from what the one before has left.
+        let switching = self.switching.lock().await;
+        let if_match = if_match.as_deref();
+        self.matches(kind, if_match)?;
         let roster = self.generation.borrow().rosters[kind as usize].clone();
         let Some(previous) = roster.previous else {
             return Err(Failure::Conflict(format!(
@@ -232,15 +274,15 @@ impl Rollout {
                 kind.name()
             )));
         };
-        let if_match = if_match.as_deref();
-        let switched_in = Some(self.switch(kind, &previous, Cause::Rollback, by, if_match).await?);
+        let cause = Cause::Rollback;
+        let switched_in = self.switch_held(switching, kind, &previous, cause, by).await?;
         Ok(Placed { version: previous.name().clone(), new: false, switched_in })
     }
 
     fn matches(&self, kind: Kind, if_match: Option<&str>) -> Result<(), Failure> {
         let active = self.active(kind);
         match if_match {
-            Some(wanted) if wanted != "*" && *wanted != *active => Err(Failure::Stale { active }),
+            Some(wanted) if *wanted != *active => Err(Failure::Stale { active }),
             _ => Ok(()),
         }
     }
@@ -268,21 +310,24 @@ impl Rollout {
             // Cases beside a file are about that file.
             let is_the_files = self.book(kind).file.as_deref() == Some(&*source.sha256());
             let beside = beside.filter(|_| is_the_files);
-            let all: Vec<&Json> = [Some(&policy.cases), cases.as_ref(), beside.as_ref()]
-                .into_iter()
-                .flatten()
-                .collect();
+            let mut all = vec![(CasesOf::Configuration, &policy.cases)];
+            all.extend(cases.as_ref().map(|cases| (CasesOf::Push, cases)));
+            all.extend(beside.as_ref().map(|cases| (CasesOf::Component, cases)));
             verify(&self.engine, &loaded, &all).await?;
             Ok::<_, LoadError>(loaded)
         };
         match looked.await {
             Ok(loaded) => {
-                self.with_book(kind, |book| {
-                    let record = book.find_mut(name).expect("it was noted when it came");
+                let is_known = self.with_book(kind, |book| {
+                    let Some(record) = book.find_mut(name) else { return false };
                     (record.step, record.reason) = (None, None);
                     record.state = State::Verified;
                     record.loaded = Some(loaded.clone());
+                    true
                 });
+                if !is_known {
+                    return Err(Failure::forgotten(name));
+                }
                 self.events.tell(kind, name, What::Verified, of);
                 Ok(loaded)
             }
@@ -304,27 +349,33 @@ impl Rollout {
         self.events.tell(kind, name, What::Refused, &details);
         self.forget_oldest(kind);
         self.persist(kind).await;
-        let errors = match error {
-            LoadError::Config(errors) => errors,
-            _ => Vec::new(),
-        };
-        Failure::Refused { version: name.into(), step, reason, errors }
+        Failure::refused(name.into(), error)
     }
 
     /// A version that was let go of, from what the store has of it.
     async fn load_again(&self, kind: Kind, record: &Record) -> Result<Arc<Version>, Failure> {
         let _looking = self.looking.lock().await;
+        // Who was before may have pushed it out of the history.
+        if self.book(kind).find(&record.version).is_none() {
+            return Err(Failure::forgotten(&record.version));
+        }
         let Some(store) = self.store.clone() else {
             return Err(Failure::NotThere(format!(
                 "the component of {} was not kept: push it again, or set `server.state_dir`",
                 record.version
             )));
         };
-        let source = store.source(record).map_err(|error| {
-            Failure::NotThere(format!(
+        let source = store.source(record).map_err(|error| match (record.step, &record.reason) {
+            (Some(step), Some(reason)) if record.state == State::Refused => {
+                let (version, step) = (&record.version, step.word());
+                Failure::Conflict(format!(
+                    "{version} was refused at the step {step}, and is not kept: {reason}"
+                ))
+            }
+            _ => Failure::NotThere(format!(
                 "the component of {} cannot be read: {error}; push it again",
                 record.version
-            ))
+            )),
         })?;
         self.look_at(kind, &record.version, &source, None, &Details::default()).await
     }
@@ -336,6 +387,12 @@ impl Rollout {
             let policy = self.with_book(kind, |book| {
                 if let Some((config, _)) = new {
                     let named = config.policy(kind);
+                    if book.policy.cases != named.cases {
+                        tracing::info!(
+                            policy = kind.name(),
+                            "the configuration's cases have changed: the next version is tried by them"
+                        );
+                    }
                     book.policy.component = named.component.clone();
                     book.policy.config = named.config.clone();
                     book.policy.cases = named.cases.clone();

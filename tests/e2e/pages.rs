@@ -358,7 +358,7 @@ mod status {
         };
         let by = |status: &str, by: &str, why: &str| (status.into(), by.into(), why.into());
         let research = gateway.status_of("research", |it| it["status"] == "unhealthy").await;
-        let error = "circuit open: answered 500 Internal Server Error";
+        let error = "circuit open: GET /health answered 500 Internal Server Error";
         assert_eq!(told(&research), by("unhealthy", "checks", error));
         assert_eq!(research["error"], error);
 

@@ -105,7 +105,8 @@ impl Gateway {
         self.call_admin(authorized(request)).await
     }
 
-    async fn call_admin(&self, request: Request) -> Reply {
+    /// One call of the admin API as it is.
+    pub async fn call_admin(&self, request: Request) -> Reply {
         Client::connect(self.admin).await.call(request).await
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, IF_MATCH, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
@@ -22,7 +22,7 @@ use super::tokens::{self, Denied};
 use super::{Page, Shared, page, receive};
 use crate::local;
 use crate::policy::{Kind, Source, Step};
-use crate::rollout::{Event, Failure, Origin, Placed, Proposal, Rollout};
+use crate::rollout::{Event, Failure, Following, Origin, Placed, Proposal, Rollout};
 
 /// Who follows events hears something at least this often, so that both sides know of each other.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -101,6 +101,11 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Page 
             response
         }
         At::Status => json_page(StatusCode::OK, &status(shared)),
+        At::Events if request.method() == Method::HEAD => {
+            let mut response = page(StatusCode::OK, "text/event-stream", "");
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
         At::Events => events(shared, request.headers()),
         At::Versions(_) | At::Activate(_) | At::Rollback(_) => {
             unreachable!("they change something")
@@ -146,6 +151,16 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
                     return problem(StatusCode::BAD_REQUEST, text, json!({}));
                 }
             };
+            // Each has its component in memory until it was looked at, whoever still waits for that.
+            let Ok(place) = shared.proposers.clone().try_acquire_owned() else {
+                rollout.counts.of(kind).refused(Step::Receive, None);
+                let text = "too many versions are being looked at already: try again";
+                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, text, json!({}));
+                let headers = response.headers_mut();
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                return response;
+            };
             let pushed = match receive::pushed(request, rollout.component_max(kind)).await {
                 Ok(pushed) => pushed,
                 Err((StatusCode::PAYLOAD_TOO_LARGE, text)) => {
@@ -158,6 +173,7 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
                 }
                 Err((status, text)) => return problem(status, &text, json!({})),
             };
+            let has_config = pushed.config.is_some();
             let config = pushed
                 .config
                 .map_or_else(|| rollout.active_config(kind), |config| config.to_string().into());
@@ -172,8 +188,20 @@ async fn change(shared: &Shared, at: &At, request: Request<Incoming>, by: String
                 activate,
                 if_match,
             };
-            let propose = |rollout: Rc<Rollout>| async move { rollout.propose(proposal).await };
-            (kind, through(rollout, propose).await)
+            let propose = |rollout: Rc<Rollout>| async move {
+                let placed = rollout.propose(proposal).await;
+                drop(place);
+                placed
+            };
+            let mut placed = through(rollout, propose).await;
+            if let Err(Failure::Refused { step: Step::Configure, reason, .. }) = &mut placed
+                && !has_config
+            {
+                *reason = format!(
+                    "no configuration came with it, so it was given that of the active version: {reason}"
+                );
+            }
+            (kind, placed)
         }
         At::Activate(kind) => {
             let body = match receive::json(request.into_body()).await {
@@ -285,16 +313,17 @@ fn deny(denied: Denied) -> Page {
 
 /// The version that `If-Match` names (RFC 9110 section 13.1.1): one, or `*`.
 fn entity_tag(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let mut values = headers.get_all(IF_MATCH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
-    let tag = match text {
-        "*" => Some(text),
-        _ => text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')),
-    };
-    match tag {
-        Some(tag) if !tag.contains('"') => Ok(Some(tag.to_owned())),
-        _ => Err("`If-Match` names one version, in quotes, as `ETag` does"),
+    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        _ if values.next().is_some() => {}
+        // There always is a version.
+        None if text == "*" => return Ok(None),
+        Some(tag) if !tag.contains('"') => return Ok(Some(tag.to_owned())),
+        _ => {}
     }
+    Err("`If-Match` names one version, in quotes, as `ETag` does")
 }
 
 /// The active version, so that the next change can say what it builds on.
@@ -336,20 +365,23 @@ fn problem(status: StatusCode, detail: &str, mut more: Json) -> Page {
 
 /// Every step of every version from now on, or from behind the one that `Last-Event-ID` names.
 fn events(shared: &Shared, headers: &HeaderMap) -> Page {
+    let Ok(place) = shared.followers.clone().try_acquire_owned() else {
+        let text = "too many follow the events already";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, text, json!({}));
+    };
     let after = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
-    let (missed, follower) = shared.rollout.events.follow(after);
-    let missed = stream::iter(missed.into_iter().map(|event| text_of(&event)));
-    let to_come = stream::unfold(follower, |mut follower| async move {
+    let Following { has_lost, missed, to_come: follower } = shared.rollout.events.follow(after);
+    let gap = stream::iter(has_lost.then(|| lost(None)));
+    let missed = gap.chain(stream::iter(missed.into_iter().map(|event| text_of(&event))));
+    let to_come = stream::unfold((follower, place), |(mut follower, place)| async move {
         let next = tokio::time::timeout(HEARTBEAT, follower.recv()).await;
         let text = match next {
             Ok(Ok(event)) => text_of(&event),
-            Ok(Err(RecvError::Lagged(count))) => {
-                Bytes::from(format!("event: lost\ndata: {{\"count\":{count}}}\n\n"))
-            }
+            Ok(Err(RecvError::Lagged(count))) => lost(Some(count)),
             Ok(Err(RecvError::Closed)) => return None,
             Err(_) => Bytes::from_static(b": still here\n\n"),
         };
-        Some((text, follower))
+        Some((text, (follower, place)))
     });
     // At once, so that the head of the response is not kept back.
     let hello = stream::iter([Bytes::from_static(b": events follow\n\n")]);
@@ -360,6 +392,11 @@ fn events(shared: &Shared, headers: &HeaderMap) -> Page {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Some were not kept for this follower, so many where that is known.
+fn lost(count: Option<u64>) -> Bytes {
+    format!("event: lost\ndata: {}\n\n", json!({ "count": count })).into()
 }
 
 /// As EventSource reads it.

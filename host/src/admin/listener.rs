@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ use crate::io::LazyTimer;
 
 /// Connections that may wait to be accepted at a unix socket.
 const BACKLOG: i32 = 128;
+
+/// For the lock of the socket's folder: so often it is tried, so long apart.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin listener. Dropped, it leaves nothing behind.
 #[derive(Debug)]
@@ -90,7 +94,7 @@ fn bind_unix(path: &Path) -> io::Result<(Socket, SocketFile)> {
     // Two gateways that start together must not take each other's new socket for a stale one: they
     // look and bind one after the other.
     let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
-    folder.lock()?;
+    lock(&folder)?;
 
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -107,6 +111,18 @@ fn bind_unix(path: &Path) -> io::Result<(Socket, SocketFile)> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;
     Ok((socket, file))
+}
+
+/// Anybody who may read the folder can hold its lock: nobody is waited for long.
+fn lock(folder: &File) -> io::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match folder.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock of its folder"))
 }
 
 /// Removes the socket of a gateway that ended without doing so itself. `in_use` is what to say where it

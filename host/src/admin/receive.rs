@@ -47,7 +47,8 @@ pub(super) async fn pushed(
         if let Some(boundary) = boundary {
             return form(request.into_body(), boundary, component_max).await;
         }
-        if !content_type.starts_with("application/wasm") {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/wasm") {
             return Err((
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "send the component as application/wasm, or a multipart/form-data with the parts \
@@ -58,6 +59,10 @@ pub(super) async fn pushed(
         let component = whole(request.into_body(), component_max, "component_max").await?;
         Ok(Pushed { component, config: None, cases: None })
     };
+    in_time(receiving).await
+}
+
+async fn in_time<T>(receiving: impl Future<Output = Result<T, Wrong>>) -> Result<T, Wrong> {
     match tokio::time::timeout(TIME_MAX, receiving).await {
         Ok(received) => received,
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, format!("it took more than {TIME_MAX:?}"))),
@@ -66,7 +71,7 @@ pub(super) async fn pushed(
 
 /// A small body as JSON.
 pub(super) async fn json(body: Incoming) -> Result<Json, Wrong> {
-    let bytes = whole(body, TEXT_BYTES_MAX, "the limit").await?;
+    let bytes = in_time(whole(body, TEXT_BYTES_MAX, "the limit")).await?;
     serde_json::from_slice(&bytes)
         .map_err(|error| (StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}")))
 }

@@ -1,5 +1,6 @@
 //! Who may change policies: whoever has one of the tokens that the configuration names.
 
+use std::env::VarError;
 use std::path::Path;
 
 use http::HeaderMap;
@@ -60,7 +61,12 @@ pub(super) fn warn_of_missing(tokens: &[AdminToken]) {
 fn read(source: &TokenSource) -> std::io::Result<String> {
     let text = match source {
         TokenSource::File(path) => read_file(path)?,
-        TokenSource::Env(name) => std::env::var(name).map_err(std::io::Error::other)?,
+        // An error's own words would show what is in the variable.
+        TokenSource::Env(name) => match std::env::var(name) {
+            Ok(text) => text,
+            Err(VarError::NotPresent) => return Err(std::io::Error::other("it is not set")),
+            Err(VarError::NotUnicode(_)) => return Err(std::io::Error::other("it is not UTF-8")),
+        },
     };
     let token = text.lines().next().unwrap_or_default().trim();
     match token.is_empty() {
@@ -71,9 +77,17 @@ fn read(source: &TokenSource) -> std::io::Result<String> {
 
 fn read_file(path: &Path) -> std::io::Result<String> {
     use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
+    let other = std::io::Error::other;
+    // To open a pipe would be to wait for somebody who writes.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TOKEN_BYTES_MAX {
+        return Err(other("it is larger than any token"));
+    }
+    String::from_utf8(bytes).map_err(|_| other("it is not UTF-8"))
 }
 
 #[cfg(test)]

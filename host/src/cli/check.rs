@@ -1,12 +1,11 @@
 //! `orchestrator check`: everything that `serve` does before it listens, and nothing after.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use orchestrator::gateway::{StartError, check_policies};
 
-use super::{REFUSED, load, on_control_thread, refuse};
+use super::{REFUSED, load, on_control_thread, refuse, say, say_json};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -23,16 +22,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Ok((config, source)) => on_control_thread(check_policies(&config, &source))?,
         Err(diagnostics) => Err(StartError::Refused(diagnostics)),
     };
-    let mut out = std::io::stdout().lock();
     match checked {
-        Ok(()) if arguments.json => writeln!(out, "[]")?,
+        Ok(()) if arguments.json => say("[]\n")?,
         Ok(()) => {
             let name = path.map_or(PathBuf::from("the built-in configuration"), PathBuf::from);
-            writeln!(out, "{} is good", name.display())?;
+            say(&format!("{} is good\n", name.display()))?;
         }
         Err(StartError::Refused(diagnostics)) if arguments.json => {
-            serde_json::to_writer_pretty(&mut out, &diagnostics)?;
-            writeln!(out)?;
+            say_json(&diagnostics)?;
             return Ok(ExitCode::from(REFUSED));
         }
         Err(error) => return refuse(error),

@@ -1,7 +1,8 @@
 //! What the verbs that speak to a running gateway have in common: where it is, who asks, and how its
 //! answers are read.
 
-use std::io::{IsTerminal, Write};
+use std::env::VarError;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{REFUSED, tell};
+use super::{REFUSED, say, say_json, tell};
 
 /// The environment's word for where the gateway is, and for the token.
 const ADMIN_VARIABLE: &str = "ORCHESTRATOR_ADMIN";
@@ -126,25 +127,30 @@ impl Gateway {
     }
 
     fn token(&self) -> anyhow::Result<Option<String>> {
-        let text = match &self.token_file {
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the token in {}", path.display()))?,
-            None => match std::env::var(TOKEN_VARIABLE) {
-                Ok(token) => token,
-                Err(_) => return Ok(None),
+        let (text, from) = match &self.token_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the token in {}", path.display()))?;
+                (text, path.display().to_string())
+            }
+            None => match variable(TOKEN_VARIABLE)? {
+                Some(token) => (token, TOKEN_VARIABLE.to_owned()),
+                None => return Ok(None),
             },
         };
         let token = text.lines().next().map(str::trim).filter(|token| !token.is_empty());
-        Ok(token.map(str::to_owned))
+        Ok(Some(token.with_context(|| format!("there is no token in {from}"))?.to_owned()))
     }
 
     fn address(&self) -> anyhow::Result<Address> {
         if let Some(address) = &self.admin {
             return Ok(address.clone());
         }
-        match std::env::var(ADMIN_VARIABLE) {
-            Ok(text) => text.parse().map_err(|error| anyhow::anyhow!("{ADMIN_VARIABLE}: {error}")),
-            Err(_) => Ok(Address::Tcp(([127, 0, 0, 1], 8004).into())),
+        match variable(ADMIN_VARIABLE)? {
+            Some(text) => {
+                text.parse().map_err(|error| anyhow::anyhow!("{ADMIN_VARIABLE}: {error}"))
+            }
+            None => Ok(Address::Tcp(([127, 0, 0, 1], 8004).into())),
         }
     }
 
@@ -214,25 +220,26 @@ impl Answer {
             | StatusCode::CONFLICT => ExitCode::from(REFUSED),
             _ => ExitCode::FAILURE,
         };
-        let mut out = std::io::stdout().lock();
         if gateway.json {
-            serde_json::to_writer_pretty(&mut out, &self.body)?;
-            writeln!(out)?;
+            say_json(&self.body)?;
         } else if self.status.is_success() {
-            write!(out, "{}", printable(&told(&self.body)))?;
+            say(&told(&self.body))?;
         } else {
-            tell(&printable(&self.wrong()));
+            tell(&self.wrong());
         }
         Ok(code)
     }
 
     fn wrong(&self) -> String {
-        let text = |key: &str| self.body[key].as_str().unwrap_or_default();
-        let mut all = format!("error: {}\n", text("detail"));
+        let detail = self.body["detail"].as_str().unwrap_or_default();
+        let mut all = format!("error: {}\n", printable(detail));
         for error in self.body["errors"].as_array().into_iter().flatten() {
-            let of = |key: &str| error[key].as_str();
-            let pointer = of("pointer").unwrap_or_default();
-            all += &format!("  at `{pointer}`: {}\n", of("message").unwrap_or_default());
+            let of = |key: &str| error[key].as_str().map(printable);
+            match of("pointer").filter(|pointer| !pointer.is_empty()) {
+                Some(pointer) => all += &format!("  at `{pointer}`: "),
+                None => all += "  ",
+            }
+            all += &format!("{}\n", of("message").unwrap_or_default());
             if let Some(suggestion) = of("suggestion") {
                 all += &format!("    help: {suggestion}\n");
             }
@@ -251,17 +258,25 @@ impl Answer {
     }
 }
 
-/// What policies and tools say must not move a terminal's cursor. The table's own colours stay.
+/// What policies and tools say must neither move a terminal's cursor nor look like a line of ours.
 pub(super) fn printable(text: &str) -> String {
-    let is_own = |rest: &str| rest.starts_with("\x1b[1m") || rest.starts_with("\x1b[0m");
-    text.char_indices()
-        .map(|(at, character)| match character {
-            '\n' => '\n',
-            '\x1b' if is_own(&text[at..]) => '\x1b',
-            other if other.is_control() => '\u{fffd}',
-            other => other,
-        })
-        .collect()
+    // Directions of writing, by which what is shown is in another order than what is there.
+    let turns = |it| matches!(it, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let show = |it: char| match it {
+        '\n' => ' ',
+        _ if it.is_control() || turns(it) => '\u{fffd}',
+        _ => it,
+    };
+    text.chars().map(show).collect()
+}
+
+/// A variable of the environment; an error, which does not show it, where it is no text.
+fn variable(name: &str) -> anyhow::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(text) => Ok(Some(text)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => anyhow::bail!("{name} is not UTF-8"),
+    }
 }
 
 /// Rows in columns, as wide as they need to be.
@@ -305,7 +320,7 @@ pub(super) fn bytes(value: &Json) -> String {
 /// Text, or a dash for what is not there.
 pub(super) fn word(value: &Json) -> String {
     match value {
-        Json::String(text) => text.clone(),
+        Json::String(text) => printable(text),
         Json::Null => "-".to_owned(),
         other => other.to_string(),
     }

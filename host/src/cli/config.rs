@@ -1,12 +1,11 @@
 //! `orchestrator config show`: the configuration as it counts, with all that a file leaves out.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use orchestrator::gateway::StartError;
 
-use super::{ConfigArgument, load, refuse};
+use super::{ConfigArgument, load, refuse, say, say_json};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -35,13 +34,11 @@ pub(super) fn run(verb: &Verb) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(diagnostics) => return refuse(StartError::Refused(diagnostics)),
     };
-    let mut out = std::io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &config.to_json())?;
-        writeln!(out)?;
+        say_json(&config.to_json())?;
     } else {
         // The built-in text is in no file of the reader's.
-        write!(out, "{}", config.to_toml(path.map(|_| &source)))?;
+        say(&config.to_toml(path.map(|_| &source)).to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }

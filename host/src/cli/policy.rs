@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value as Json, json};
 
-use super::client::{self, bytes, microseconds, table, word};
+use super::client::{self, bytes, microseconds, printable, table, word};
 use super::on_control_thread;
 
 #[derive(Debug, Subcommand)]
@@ -256,6 +256,7 @@ fn versions(policy: &Json) -> String {
             microseconds(&version["decision_us"]["p99"]),
         ]);
         if let Some(reason) = version["reason"].as_str() {
+            let reason = printable(reason);
             reasons += &format!("  {} at {}: {reason}\n", of("version"), of("step"));
         }
     }

@@ -131,7 +131,10 @@ fn some_responses_have_no_body_whatever_they_say() {
 
 #[test]
 fn a_connection_persists_where_nothing_speaks_against_it() {
-    let persists = |text: &str| head::persists(&whole(text));
+    let persists = |text: &str| {
+        let head = whole(text);
+        head::persists(head.version, &head.headers)
+    };
     assert!(persists("HTTP/1.1 200 OK\r\n\r\n"));
     assert!(persists("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n\r\n"));
     assert!(!persists("HTTP/1.1 200 OK\r\nconnection: x, Close\r\n\r\n"));
@@ -234,7 +237,56 @@ proptest! {
         let _ = decoded_at_once(&[digits.as_bytes(), &bytes].concat());
         let head = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
         if let Ok(Some(parts)) = head::response(&mut BytesMut::from(&head[..]), &mut 0, LIMITS) {
-            let _ = (head::response_framing(&parts, &Method::GET), head::persists(&parts));
+            let _ = (head::response_framing(&parts, &Method::GET), head::persists(parts.version, &parts.headers));
         }
+    }
+}
+
+fn request(text: &str) -> Result<Option<http::request::Parts>, Error> {
+    head::request(&mut BytesMut::from(text), &mut 0, LIMITS)
+}
+
+#[test]
+fn a_request_s_head_is_read_once_it_is_whole() {
+    let text = "PUT /a?b=c HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nx-a: 2\r\n\r\n";
+    for end in 0..text.len() {
+        assert!(request(&text[..end]).expect("nothing wrong so far").is_none(), "{end}");
+    }
+    let head = request(text).expect("a head").expect("a whole one");
+    assert_eq!((head.method, head.version), (Method::PUT, Version::HTTP_11));
+    assert_eq!(head.uri, "/a?b=c");
+    assert_eq!(head.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[test]
+fn what_is_too_much_of_a_request_is_told_apart() {
+    let with = |target: &str, fields: &str| {
+        let limits = HeadLimits { bytes: 1 << 20, fields: 8 };
+        let text = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
+        head::request(&mut BytesMut::from(&*text), &mut 0, limits)
+    };
+    let long = format!("/{}", "a".repeat(usize::from(u16::MAX)));
+    assert!(matches!(with(&long, ""), Err(Error::TargetTooLong)));
+    assert!(matches!(with("/", &"a: b\r\n".repeat(9)), Err(Error::TooManyFields)));
+    assert!(matches!(request(&format!("GET /{long} HTTP/1.1\r\n\r\n")), Err(Error::HeadTooLarge)));
+    assert!(matches!(with("/", "a b\r\n"), Err(Error::Malformed(_))));
+}
+
+#[test]
+fn a_request_is_framed_in_one_way_or_not_at_all() {
+    let framing = |fields: &str| {
+        let head = request(&format!("POST / HTTP/1.1\r\n{fields}\r\n"));
+        head::request_framing(&head.expect("a head").expect("a whole one"))
+    };
+    assert!(matches!(framing(""), Ok(Framing::Ended)));
+    assert!(matches!(framing("content-length: 0\r\n"), Ok(Framing::Ended)));
+    assert!(matches!(
+        framing("content-length: 3\r\ncontent-length: 3\r\n"),
+        Ok(Framing::Length(3))
+    ));
+    assert!(matches!(framing("transfer-encoding: chunked\r\n"), Ok(Framing::Chunked(_))));
+    for wrong in ["3, 3", "+3", "", "3 3", "9223372036854775808", "18446744073709551615"] {
+        let framing = framing(&format!("content-length: {wrong}\r\n"));
+        assert!(matches!(framing, Err(Error::Malformed(_))), "{wrong:?}");
     }
 }

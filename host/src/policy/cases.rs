@@ -16,7 +16,7 @@ use super::facts::{
     Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState,
 };
-use super::versions::LoadError;
+use super::versions::{CasesOf, LoadError};
 use super::{Fault, Kind};
 use written::{Milliseconds, OutcomeWord, Retry, Routing, Written, WrittenOutcome};
 
@@ -73,8 +73,12 @@ pub(super) enum Came {
 }
 
 /// Reads cases, a JSON list.
-pub(super) fn read(kind: Kind, cases: &Json, services: &[String]) -> Result<Vec<Case>, LoadError> {
-    let wrong = |case, message: String| LoadError::Case { case, message };
+pub(super) fn read(
+    kind: Kind,
+    (of, cases): (CasesOf, &Json),
+    services: &[String],
+) -> Result<Vec<Case>, LoadError> {
+    let wrong = |case, message: String| LoadError::Case { of, case, message };
     let Json::Array(cases) = cases else {
         return Err(LoadError::SelfTest("the cases must be a list".into()));
     };
@@ -87,6 +91,11 @@ pub(super) fn read(kind: Kind, cases: &Json, services: &[String]) -> Result<Vec<
         written.check(kind, at, services).map_err(|message| wrong(at, message))
     })
     .collect()
+}
+
+/// What a case without a name is called.
+pub(super) fn unnamed(at: usize) -> String {
+    format!("case {}", at + 1)
 }
 
 /// Cases that any policy can be asked, to see whether it answers the same twice.
@@ -175,7 +184,7 @@ impl Written {
             index_of(service)?;
         }
         Ok(Case {
-            name: self.name.unwrap_or_else(|| format!("case {}", at + 1)),
+            name: self.name.unwrap_or_else(|| unnamed(at)),
             head,
             client: self.request.client,
             scheme,
@@ -259,7 +268,8 @@ impl Case {
         match (wanted, came) {
             (_, Err(fault)) => Some(format!("it failed: {fault}")),
             (Wanted::Decline, Ok(Came::Routed(answer))) => {
-                answer.choice.as_ref().map(|choice| format!("it did not decline: {choice:?}"))
+                let declines = answer.choice.is_none();
+                (!declines).then(|| format!("it did not decline: {}", chosen(&answer.choice)))
             }
             (Wanted::Routing(wanted), Ok(Came::Routed(answer))) => wanted.differs(answer),
             (Wanted::Stop, Ok(Came::Judged(answer))) => {
@@ -281,8 +291,8 @@ impl Routing {
         if choice.is_some() && choice != answer.choice {
             return Some(format!(
                 "its choice was {}, not {}",
-                shown(&answer.choice),
-                shown(&choice)
+                chosen(&answer.choice),
+                chosen(&choice)
             ));
         }
         fn other<T: PartialEq + std::fmt::Debug>(
@@ -307,6 +317,15 @@ impl Routing {
             .or_else(|| other("body", &self.body, text(&answer.body)))
             .or_else(|| edits("request_headers", &self.request_headers, &answer.request_headers))
             .or_else(|| edits("response_headers", &self.response_headers, &answer.response_headers))
+    }
+}
+
+/// As cases have it.
+fn chosen(choice: &Option<Choice>) -> String {
+    match choice {
+        None => "to decline".to_owned(),
+        Some(Choice::Forward(service)) => format!("forward = {service:?}"),
+        Some(Choice::Respond(status)) => format!("respond = {status}"),
     }
 }
 

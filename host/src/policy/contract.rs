@@ -87,11 +87,10 @@ impl Interfaces {
         };
         if self.exports_interface(other.name()) {
             return refuse(format!(
-                "this is a {} policy, and it is configured under [policy.{}]: move it to \
-                 [policy.{}]",
-                other.name(),
+                "this is a {other} policy, not a {} policy: it belongs under [policy.{other}], or is \
+                 pushed --as {other}",
                 kind.name(),
-                other.name()
+                other = other.name()
             ));
         }
         let missing = [kind.name(), "lifecycle"];

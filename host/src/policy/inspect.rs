@@ -14,6 +14,10 @@ use crate::config::{Config, PolicyLimits};
 /// Where the SDK for Rust signs what it is part of.
 const SDK_SECTION: &str = "orchestrator-policy-sdk";
 
+/// Who made a component, and how long each name may be: more would be no answer.
+const PRODUCERS_MAX: usize = 64;
+const PRODUCER_LENGTH_MAX: usize = 128;
+
 /// What was found.
 #[derive(Debug)]
 pub struct Inspection {
@@ -30,10 +34,53 @@ pub struct Inspection {
     pub made_by: Vec<String>,
     pub imports: Vec<String>,
     pub exports: Vec<String>,
-    /// A key of `[policy_limits]`, what this component needs of it, and its default.
-    pub needs: Vec<(&'static str, String, String)>,
+    pub needs: Vec<Need>,
     /// Where it would be refused, and why.
     pub wrong: Option<(Step, String)>,
+}
+
+/// What a component needs of a limit, and the limit's default.
+#[derive(Debug)]
+pub struct Need {
+    /// In `[policy_limits]`.
+    pub key: &'static str,
+    pub needed: u64,
+    pub default: u64,
+    pub unit: Unit,
+    pub note: &'static str,
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Bytes,
+    Milliseconds,
+    Pieces,
+}
+
+impl Need {
+    pub fn is_within(&self) -> bool {
+        self.needed <= self.default
+    }
+}
+
+impl Unit {
+    pub fn word(self) -> &'static str {
+        match self {
+            Unit::Bytes => "bytes",
+            Unit::Milliseconds => "ms",
+            Unit::Pieces => "pieces",
+        }
+    }
+
+    /// A number of these, for people.
+    pub fn text(self, count: u64) -> String {
+        match self {
+            Unit::Bytes => bytesize::ByteSize(count).to_string(),
+            Unit::Milliseconds => format!("{:.1} s", count as f64 / 1000.0),
+            Unit::Pieces => count.to_string(),
+        }
+    }
 }
 
 /// Looks at a component, within limits far beyond the default ones, so that what it needs can be seen.
@@ -49,11 +96,13 @@ pub async fn inspect(component: Bytes) -> Inspection {
         made_by: producers(&component),
         imports: Vec::new(),
         exports: Vec::new(),
-        needs: vec![(
-            "component_max",
-            size(component.len() as u64),
-            size(defaults.component_max as u64),
-        )],
+        needs: vec![Need {
+            key: "component_max",
+            needed: component.len() as u64,
+            default: defaults.component_max as u64,
+            unit: Unit::Bytes,
+            note: "",
+        }],
         wrong: None,
     };
     if let Err(error) = look(&component, defaults, &mut found).await {
@@ -88,26 +137,28 @@ async fn look(
     let Usage { cpu, resident } = usage.unwrap_or_default();
     let mib = bytes.len() as f64 / f64::from(1 << 20);
     let allowed = defaults.compile_cpu + defaults.compile_cpu_per_mib.mul_f64(mib);
-    let seconds = |time: std::time::Duration| format!("{:.1} s", time.as_secs_f64());
+    let need = |key, needed, default, unit, note| Need { key, needed, default, unit, note };
+    let ms = |time: std::time::Duration| time.as_millis() as u64;
+    let pieces = Unit::Pieces;
     found.needs.extend([
-        ("memory_max", format!("{} at first", size(memory)), size(defaults.memory_max as u64)),
-        (
+        need("memory_max", memory, defaults.memory_max as u64, Unit::Bytes, " at first"),
+        need(
             "table_elements_max",
-            format!("{elements} at first"),
-            defaults.table_elements_max.to_string(),
+            elements,
+            defaults.table_elements_max as u64,
+            pieces,
+            " at first",
         ),
-        ("tables_max", tables.to_string(), defaults.tables_max.to_string()),
-        (
+        need("tables_max", tables.into(), defaults.tables_max.into(), pieces, ""),
+        need(
             "core_instances_max",
-            core_instances(bytes).to_string(),
-            defaults.core_instances_max.to_string(),
+            core_instances(bytes) as u64,
+            defaults.core_instances_max.into(),
+            pieces,
+            "",
         ),
-        ("compile_cpu", seconds(cpu), format!("{} for this size", seconds(allowed))),
-        (
-            "compile_memory_max",
-            format!("{} resident", size(resident)),
-            size(defaults.compile_memory_max),
-        ),
+        need("compile_cpu", ms(cpu), ms(allowed), Unit::Milliseconds, ""),
+        need("compile_memory_max", resident, defaults.compile_memory_max, Unit::Bytes, " resident"),
     ]);
     let interfaces = Interfaces::of(&engine, &component);
     found.imports = interfaces.imports.iter().map(|(name, _)| name.clone()).collect();
@@ -127,10 +178,6 @@ async fn look(
     check_space(&component, &generous)
 }
 
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).to_string()
-}
-
 /// Modules that are instantiated; one that is so twice counts twice.
 fn core_instances(component: &[u8]) -> usize {
     let payloads = Parser::new(0).parse_all(component).map_while(Result::ok);
@@ -142,7 +189,8 @@ fn core_instances(component: &[u8]) -> usize {
     instances.filter(|it| matches!(it, Instance::Instantiate { .. })).count()
 }
 
-/// What tools have written into the component, and into the modules within it, of themselves.
+/// What tools have written into the component, and into the modules within it, of themselves: the first
+/// [`PRODUCERS_MAX`].
 fn producers(component: &[u8]) -> Vec<String> {
     let mut all = Vec::new();
     for payload in Parser::new(0).parse_all(component) {
@@ -154,17 +202,24 @@ fn producers(component: &[u8]) -> Vec<String> {
         };
         if section.name() == SDK_SECTION {
             let version = String::from_utf8_lossy(section.data());
-            all.push(format!("orchestrator-policy {version}"));
+            add(&mut all, format!("orchestrator-policy {version}"));
         }
         let KnownCustom::Producers(fields) = section.as_known() else { continue };
         for field in fields.into_iter().flatten() {
             for value in field.values.into_iter().flatten() {
-                let made_by = format!("{} {}", value.name, value.version);
-                if !all.contains(&made_by) {
-                    all.push(made_by);
+                add(&mut all, format!("{} {}", value.name, value.version));
+                if all.len() == PRODUCERS_MAX {
+                    return all;
                 }
             }
         }
     }
     all
+}
+
+fn add(all: &mut Vec<String>, made_by: String) {
+    let made_by = made_by.chars().take(PRODUCER_LENGTH_MAX).collect();
+    if !all.contains(&made_by) {
+        all.push(made_by);
+    }
 }

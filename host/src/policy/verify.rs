@@ -12,7 +12,7 @@ use super::cases::{self, Came, Case};
 use super::engine::Engine;
 use super::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
 use super::instance::{Instance, Warm};
-use super::versions::{LoadError, Version};
+use super::versions::{CasesOf, LoadError, Version};
 use super::{Fault, Kind};
 use crate::config::Instances;
 
@@ -23,21 +23,28 @@ const FRESH_MAX: usize = 4;
 pub async fn verify(
     engine: &Engine,
     version: &Arc<Version>,
-    cases: &[&Json],
+    cases: &[(CasesOf, &Json)],
 ) -> Result<(), LoadError> {
     let services = &version.setup.services;
     let mut all = Vec::new();
-    for list in cases {
-        all.extend(cases::read(version.kind, list, services)?);
+    let mut places = Vec::new();
+    for (of, list) in cases {
+        let read = cases::read(version.kind, (*of, list), services)?;
+        places.extend((0..read.len()).map(|case| (*of, case)));
+        all.extend(read);
     }
     all.extend(cases::probes(version.kind, services));
 
     let mut trial = Trial::begin(engine, version).await?;
     let mut forwards = Vec::with_capacity(all.len());
-    for case in &all {
+    for (at, case) in all.iter().enumerate() {
         let came = trial.ask(case).await?;
-        if let Some(difference) = case.differs(&came) {
-            return Err(LoadError::SelfTest(format!("{}: {difference}", case.name())));
+        if let (Some(difference), Some(&(of, place))) = (case.differs(&came), places.get(at)) {
+            let message = match case.name() {
+                name if *name == cases::unnamed(place) => difference,
+                name => format!("{name}: {difference}"),
+            };
+            return Err(LoadError::Case { of, case: place, message });
         }
         forwards.push(came);
     }

@@ -158,9 +158,9 @@ pub enum LoadError {
     Config(Vec<ConfigError>),
     #[error("`configure` failed: {0}")]
     Configure(Fault),
-    /// A case that makes no sense, by its place.
-    #[error("case {}: {message}", case + 1)]
-    Case { case: usize, message: String },
+    /// A case that makes no sense, or comes out otherwise, by its place.
+    #[error("case {} {}: {message}", case + 1, of.words())]
+    Case { of: CasesOf, case: usize, message: String },
     #[error("{0}")]
     SelfTest(String),
     #[error("{0}")]
@@ -168,6 +168,25 @@ pub enum LoadError {
     /// A worker could not set it up.
     #[error("{0}")]
     Worker(String),
+}
+
+/// Where a case stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CasesOf {
+    Configuration,
+    /// The file beside the component.
+    Component,
+    Push,
+}
+
+impl CasesOf {
+    fn words(self) -> &'static str {
+        match self {
+            CasesOf::Configuration => "of the gateway's configuration",
+            CasesOf::Component => "of the file beside the component",
+            CasesOf::Push => "of those that came with it",
+        }
+    }
 }
 
 /// The step of a version's life at which it was refused.

@@ -15,6 +15,9 @@ use crate::policy::{Kind, Version};
 /// Versions of one policy that are remembered.
 const HISTORY_MAX: usize = 64;
 
+/// Digits of a version's name that are enough, where no other begins like it.
+const NAMED_BY_MIN: usize = 4;
+
 /// What is known of one policy.
 #[derive(Debug)]
 pub(super) struct Book {
@@ -36,14 +39,19 @@ impl Book {
         self.records.iter_mut().find(|record| *record.version == *version)
     }
 
-    /// The one whose name or SHA-256 begins like this, where that says enough.
-    pub(super) fn named(&self, begins: &str) -> Option<&Record> {
-        let mut fitting = self
-            .records
-            .iter()
-            .filter(|record| begins.len() >= 4 && record.sha256.starts_with(begins));
-        let first = fitting.next()?;
-        fitting.next().is_none().then_some(first)
+    /// The one whose name or SHA-256 begins like this; else in which way that is none, as the beginning of a
+    /// sentence.
+    pub(super) fn named(&self, begins: &str) -> Result<&Record, &'static str> {
+        if begins.len() < NAMED_BY_MIN {
+            return Err("at least four digits are needed to name a version: there is no");
+        }
+        let begins = begins.to_ascii_lowercase();
+        let mut fitting = self.records.iter().filter(|record| record.sha256.starts_with(&begins));
+        match (fitting.next(), fitting.next()) {
+            (Some(record), None) => Ok(record),
+            (Some(_), Some(_)) => Err("more than one begins like the"),
+            (None, _) => Err("there is no"),
+        }
     }
 
     /// The latest but this one that served well, among those that `is_there`.
@@ -121,7 +129,11 @@ impl Rollout {
     pub(super) fn forget_oldest(&self, kind: Kind) {
         self.with_book(kind, |book| {
             while book.records.len() > HISTORY_MAX {
-                let oldest = book.records.iter().position(|it| it.loaded.is_none());
+                // What was refused first: who pushes such things must not push out what has served.
+                let is_refused = |it: &Record| it.loaded.is_none() && it.state == State::Refused;
+                let oldest = book.records.iter().position(is_refused);
+                let oldest =
+                    oldest.or_else(|| book.records.iter().position(|it| it.loaded.is_none()));
                 let Some(oldest) = oldest else { break };
                 book.records.remove(oldest);
                 self.has_litter.set(true);

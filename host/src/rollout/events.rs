@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -80,10 +81,25 @@ pub(crate) struct Events {
     followers: broadcast::Sender<Arc<Event>>,
 }
 
+/// What a follower gets.
+#[derive(Debug)]
+pub(crate) struct Following {
+    /// What lies behind its last event is not remembered, or not all of it.
+    pub(crate) has_lost: bool,
+    pub(crate) missed: Vec<Arc<Event>>,
+    pub(crate) to_come: broadcast::Receiver<Arc<Event>>,
+}
+
+/// More than a gateway tells of on the average.
+const IDS_PER_SECOND: u64 = 1000;
+
 impl Events {
     pub(super) fn new() -> Events {
         let (followers, _) = broadcast::channel(REMEMBERED);
-        Events { next: Cell::new(1), remembered: RefCell::default(), followers }
+        // Larger than those of any process before, so that a follower's last one tells what it has missed.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let next = Cell::new(now.as_secs() * IDS_PER_SECOND);
+        Events { next, remembered: RefCell::default(), followers }
     }
 
     /// Tells the log and all followers.
@@ -112,14 +128,18 @@ impl Events {
         let _ = self.followers.send(event); // Nobody need follow.
     }
 
-    /// What has happened behind the event `after`, and all that will. None: from now on.
-    pub(crate) fn follow(
-        &self,
-        after: Option<u64>,
-    ) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+    /// What has happened behind the event `after`, and all that will. None: from now on; 0: all that is
+    /// remembered.
+    pub(crate) fn follow(&self, after: Option<u64>) -> Following {
+        let remembered = self.remembered.borrow();
+        let oldest = remembered.front().map_or(self.next.get(), |event| event.id);
         let missed = after.map_or_else(Vec::new, |after| {
-            self.remembered.borrow().iter().filter(|event| event.id > after).cloned().collect()
+            remembered.iter().filter(|event| event.id > after).cloned().collect()
         });
-        (missed, self.followers.subscribe())
+        Following {
+            has_lost: after.is_some_and(|after| (1..oldest - 1).contains(&after)),
+            missed,
+            to_come: self.followers.subscribe(),
+        }
     }
 }

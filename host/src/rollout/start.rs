@@ -15,7 +15,8 @@ use super::{Book, Events, Origin, Rollout, off_thread};
 use crate::config::{self, Component, Config, Diagnostic, Diagnostics, SourceMap};
 use crate::gateway::StartError;
 use crate::policy::{
-    Engine, Kind, LoadError, Sizing, Source, Step, THIS_PROGRAM, Version, short_name, verify,
+    CasesOf, Engine, Kind, LoadError, Sizing, Source, Step, THIS_PROGRAM, Version, short_name,
+    verify,
 };
 use crate::snapshot::{Generation, Roster};
 use crate::telemetry::rollout::Rollouts;
@@ -254,8 +255,8 @@ impl Opening<'_> {
             true => cases_beside(&policy.component)?,
             false => None,
         };
-        let cases: Vec<&Json> =
-            [Some(&policy.cases), beside.as_ref()].into_iter().flatten().collect();
+        let mut cases = vec![(CasesOf::Configuration, &policy.cases)];
+        cases.extend(beside.as_ref().map(|cases| (CasesOf::Component, cases)));
         verify(self.engine, &loaded, &cases).await?;
         Ok(loaded)
     }
@@ -314,7 +315,7 @@ pub(crate) fn diagnostics_of(source: &SourceMap, kind: Kind, error: LoadError) -
                 source.policy_error(kind, &error.pointer, &error.message, suggestion)
             })
             .collect(),
-        LoadError::Case { case, message } => {
+        LoadError::Case { of: CasesOf::Configuration, case, message } => {
             vec![source.case_error(kind, &format!("/{case}"), &message)]
         }
         other => vec![source.component_error(kind, &other.to_string())],

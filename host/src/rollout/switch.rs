@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 
 use super::events::{Details, What};
 use super::record::{self, State};
@@ -19,7 +19,8 @@ use crate::worker::Command;
 const SWITCH_TIME_LONG: Duration = Duration::from_secs(2);
 
 impl Rollout {
-    /// Has this version decide, everywhere, in one step. Returns how long the step took.
+    /// Has this version decide, everywhere, in one step. Returns how long the step took; none where it decides
+    /// already.
     pub(super) async fn switch(
         &self,
         kind: Kind,
@@ -27,19 +28,38 @@ impl Rollout {
         cause: Cause,
         by: Option<String>,
         if_match: Option<&str>,
-    ) -> Result<Duration, Failure> {
-        let _switching = self.switching.lock().await;
+    ) -> Result<Option<Duration>, Failure> {
+        let switching = self.switching.lock().await;
         // Somebody else may have come first.
         self.matches(kind, if_match)?;
-        if self.book(kind).find(version.name()).is_none() {
-            let text = format!("{} was forgotten meanwhile: push it again", version.name());
-            return Err(Failure::Conflict(text));
+        self.switch_held(switching, kind, version, cause, by).await
+    }
+
+    pub(super) async fn switch_held(
+        &self,
+        _switching: MutexGuard<'_, ()>,
+        kind: Kind,
+        version: &Arc<Version>,
+        cause: Cause,
+        by: Option<String>,
+    ) -> Result<Option<Duration>, Failure> {
+        if *self.active(kind) == **version.name() {
+            return Ok(None);
         }
         if let Err(error) = self.set_up(version).await {
             // Those that have instances of it let go of them.
             let generation = self.generation();
             self.publish(generation).await;
-            return Err(self.refuse(kind, version.name(), error, by.as_deref()).await);
+            return Err(match error {
+                // It is nothing that the version has done.
+                LoadError::Worker(text) => Failure::Unable(text),
+                error => self.refuse(kind, version.name(), error, by.as_deref()).await,
+            });
+        }
+        if self.book(kind).find(version.name()).is_none() {
+            let generation = self.generation();
+            self.publish(generation).await;
+            return Err(Failure::forgotten(version.name()));
         }
         let before = self.generation.borrow().rosters[kind as usize].clone();
         let previous = (cause != Cause::Quarantine)
@@ -75,7 +95,7 @@ impl Rollout {
         let details = Details { by: by.as_deref(), generation: Some(number), ..Details::default() };
         self.events.tell(kind, version.name(), what, &details);
         self.persist(kind).await;
-        Ok(took)
+        Ok(Some(took))
     }
 
     pub(super) fn may_return(&self, kind: Kind, version: &Version) -> bool {

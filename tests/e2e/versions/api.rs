@@ -1,5 +1,6 @@
 //! What the admin API tells, to whom, and what it wants to be asked.
 
+use orchestrator_tests::operator::{activation, rollback};
 use orchestrator_tests::{Client, eventually};
 
 use super::*;
@@ -62,8 +63,91 @@ async fn what_it_does_not_understand_it_says() {
     post("/policies/routing", wasm, "x").await.problem(405);
     post("/events", wasm, "x").await.problem(405);
     gateway.admin_get("/policies/routing/rollback").await.problem(405);
-    let not_a_tag = Request::post("/policies/routing/rollback", "").header("if-match", "abc");
-    gateway.operate(not_a_tag).await.problem(400);
+    let rollback = || Request::post("/policies/routing/rollback", "");
+    gateway.operate(rollback().header("if-match", "abc")).await.problem(400);
+    let two = rollback().header("if-match", "*").header("if-match", "\"0123456789ab\"");
+    gateway.operate(two).await.problem(400);
+    // In quotes it is a name like any other, and nobody has it.
+    gateway.operate(rollback().header("if-match", "\"*\"")).await.problem(412);
+}
+
+#[tokio::test]
+async fn a_name_is_told_by_its_beginning() {
+    let (_writer, gateway) = start("").await;
+    let version = gateway.pushed("routing", marked("a")).await;
+    gateway.pushed("routing", marked("b")).await;
+    let detail = gateway.activate("routing", &version[..3]).await.problem(404);
+    assert!(detail.contains("at least four digits"), "{detail}");
+    let detail = gateway.activate("routing", "ffffffffffff").await.problem(404);
+    assert!(detail.contains("there is no routing version"), "{detail}");
+    assert_eq!(gateway.activate("routing", &version[..8].to_uppercase()).await.status(), 200);
+    let refused = gateway.push("routing", Push::of("no")).await.json()["version"].clone();
+    let detail = gateway.activate("routing", refused.as_str().unwrap()).await.problem(404);
+    assert!(detail.contains("was not kept"), "{detail}");
+}
+
+#[tokio::test]
+async fn the_same_change_twice_at_once_is_one() {
+    let (_writer, gateway) = start("").await;
+    let first = gateway.pushed("routing", marked("a")).await;
+    let second = gateway.pushed("routing", marked("b")).await;
+    for changes in [
+        [activation("routing", &first), activation("routing", &first)],
+        [rollback("routing"), activation("routing", &second)],
+    ] {
+        let [one, other] = changes.map(|change| gateway.call_admin(change));
+        let (one, other) = tokio::join!(one, other);
+        assert_eq!((one.status(), other.status()), (200, 200), "{} {}", one.text(), other.text());
+        let policy = gateway.policy("routing").await;
+        assert!(policy["previous"].is_string(), "there is a way back: {policy}");
+        assert_ne!(policy["previous"], policy["active"]);
+    }
+}
+
+#[tokio::test]
+async fn followers_of_the_events_keep_nobody_out() {
+    let (_writer, gateway) = start("").await;
+    let mut following = Vec::new();
+    let refused = loop {
+        let mut client = Client::connect(gateway.admin).await;
+        client.begin(&Request::get("/events")).await;
+        match client.head().await.status() {
+            200 => following.push(client),
+            status => break status,
+        }
+    };
+    assert_eq!((refused, following.len()), (503, 32));
+    assert_eq!(gateway.admin_get("/livez").await.status(), 200);
+    // Who only asks what there would be takes no place.
+    for _ in 0..3 {
+        let head = Request::new("HEAD", "/events");
+        assert_eq!(gateway.call_admin(head).await.status(), 200);
+    }
+    drop(following);
+    eventually("a place to be free", async || {
+        let mut client = Client::connect(gateway.admin).await;
+        client.begin(&Request::get("/events")).await;
+        (client.head().await.status() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_missed_events_is_told() {
+    let (_writer, gateway) = start("").await;
+    gateway.pushed("routing", marked("a")).await;
+    // That of another process, before.
+    let mut client = Client::connect(gateway.admin).await;
+    client.begin(&Request::get("/events").header("last-event-id", "17")).await;
+    client.head().await;
+    let mut text = String::new();
+    eventually("the events", async || {
+        text.push_str(&String::from_utf8_lossy(&client.wire.some(4096).await.unwrap()));
+        text.contains("activated").then_some(())
+    })
+    .await;
+    let first = text.lines().find_map(|line| line.strip_prefix("event: "));
+    assert_eq!(first, Some("lost"), "{text}");
 }
 
 #[tokio::test]

@@ -131,6 +131,31 @@ async fn a_case_that_comes_out_otherwise_is_a_refusal() {
 }
 
 #[tokio::test]
+async fn cases_count_for_a_version_that_was_looked_at_before_too() {
+    let (_writer, gateway) = start("").await;
+    let before = gateway.pushed("routing", marked("a")).await;
+    let active = gateway.pushed("routing", marked("b")).await;
+    let wrong = json!([{ "request": { "path": "/x" }, "decision": "decline" }]);
+    for push in [marked("a"), marked("b")] {
+        let reply = gateway.push("routing", push.cases(wrong.clone())).await;
+        let detail = reply.problem(422);
+        assert!(
+            detail.contains("case 1 of those that came with it: it did not decline"),
+            "{detail}"
+        );
+    }
+    // Neither has become another for it.
+    let policy = gateway.policy("routing").await;
+    assert_eq!(
+        (state_of(&policy, &active), state_of(&policy, &before)),
+        ("active".into(), "previous".into())
+    );
+    let right = json!([{ "request": { "path": "/x" }, "decision": { "forward": "writer" } }]);
+    gateway.pushed("routing", marked("a").cases(right)).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("a"));
+}
+
+#[tokio::test]
 async fn cases_of_the_configuration_are_for_every_version() {
     let lines = "[[policy.routing.cases]]\nrequest.path = \"/x\"\n\
                  decision.response_headers.x-mark = \"a\"\n";
