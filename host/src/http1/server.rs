@@ -96,7 +96,10 @@ where
             Next::OtherProtocol => return Ended::Switched,
             Next::Request if poll_fn(|cx| http.poll_rest(cx)).await => {}
             Next::Request | Next::Close => {
-                http.close().await;
+                // Else it is enough to close it: nothing is there that the system would answer by a reset.
+                if http.has_unread() {
+                    http.close().await;
+                }
                 return Ended::Closed;
             }
         }
@@ -181,6 +184,10 @@ impl Connection {
                 Poll::Pending
             }
         }
+    }
+
+    fn has_unread(&self) -> bool {
+        self.0.rest.get() != Rest::Ended || !self.wire().read.is_empty()
     }
 
     /// Ends the connection so that the client can read its last response.
