@@ -89,7 +89,7 @@ async fn decide(exchange: &Exchange, mut head: request::Parts, record: &mut Reco
     if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
         return Refusal::BadRequest(reason.to_string()).into();
     }
-    if !headers::valid_framing(&head.headers) {
+    if exchange.body.is_coded_otherwise() {
         let reason = "`chunked`, once, is the only transfer coding that this gateway takes";
         return Refusal::BadRequest(reason.into()).into();
     }

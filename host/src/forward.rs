@@ -390,7 +390,7 @@ fn what_is_wrong(
     }
     // Where there is no body, as in an answer to HEAD, nothing is framed by it.
     let is_framed = !response.body().is_end_stream();
-    (is_framed && !headers::valid_framing(headers))
+    (is_framed && response.body().is_coded_otherwise())
         .then_some("its transfer coding is not `chunked` alone")
 }
 

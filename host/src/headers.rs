@@ -94,14 +94,6 @@ pub(crate) fn valid_host<'a>(
     }
 }
 
-/// Whether a message's only transfer coding, if it has any, is the one that the gateway undoes: who gets
-/// the message would find others undone by nobody.
-pub(crate) fn valid_framing(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    codings.next().is_none_or(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
-        && codings.next().is_none()
-}
-
 /// The id that a trusted proxy gave the request, if it is fit for logs and headers.
 pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut ids = headers.get_all(X_REQUEST_ID).iter();

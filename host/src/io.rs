@@ -9,6 +9,7 @@ mod pace;
 mod pipe;
 mod timer;
 
+use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
@@ -64,7 +65,11 @@ pub(crate) fn piece(gone: u64) -> u64 {
 }
 
 /// Pieces that are copied together, rather than handed to the kernel one by one, in bytes.
-const GATHERED_MAX: usize = 1024;
+const GATHERED_MAX: usize = 2048;
+
+thread_local! {
+    static GATHERED: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(GATHERED_MAX));
+}
 
 /// How long a client's connection may wait.
 #[derive(Debug, Clone, Copy)]
@@ -516,14 +521,11 @@ impl AsyncWrite for Socket {
             return self.poll_write(cx, whole);
         }
         if total <= GATHERED_MAX {
-            let mut gathered = [0; GATHERED_MAX];
-            let mut rest = &mut gathered[..];
-            for slice in slices {
-                let (place, behind) = rest.split_at_mut(slice.len());
-                place.copy_from_slice(slice);
-                rest = behind;
-            }
-            return self.poll_write(cx, &gathered[..total]);
+            return GATHERED.with_borrow_mut(|gathered| {
+                gathered.clear();
+                slices.iter().for_each(|slice| gathered.extend_from_slice(slice));
+                self.poll_write(cx, gathered)
+            });
         }
         let socket = self.get_mut();
         ready!(socket.poll_continued(cx))?;

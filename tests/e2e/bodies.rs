@@ -412,3 +412,76 @@ mod unwanted {
         assert!(length == 8 && end.is_ok(), "{length} {end:?}");
     }
 }
+
+/// They go from socket to socket through pipes, of which a worker has no more than 128.
+mod long {
+    use super::*;
+
+    /// Bytes of which no two pieces are alike.
+    fn bytes(count: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_u32;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as u8
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[tokio::test]
+    async fn both_ways_whole_on_a_connection_that_goes_on() {
+        let sizes = [(32 << 10) - 1, 32 << 10, 70_000, (1 << 20) - 7];
+        let answers = sizes.map(|size| Answer::ok(bytes(size)));
+        let writer = Upstream::answering(answers).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        for size in sizes {
+            let reply = client.call(Request::new("PUT", "/x").body(bytes(size))).await;
+            assert!(reply.body == bytes(size), "{size} down");
+            let up = writer.requests().last().unwrap().body.clone();
+            let differs = up.iter().zip(&bytes(size)).position(|(one, other)| one != other);
+            assert_eq!((up.len(), differs), (size, None), "up");
+        }
+        let mut over: Vec<_> = writer.requests().iter().map(|it| it.connection).collect();
+        over.dedup();
+        assert_eq!(over.len(), 1, "on one connection to the service, too");
+        let line = gateway.access_line(|line| line["bytes_out"] == sizes[3]).await;
+        assert_eq!(line["bytes_in"], sizes[3]);
+    }
+
+    #[tokio::test]
+    async fn also_where_more_wait_for_their_readers_than_there_are_pipes() {
+        const READERS: usize = 150;
+        let body = bytes(1 << 20);
+        let writer = Upstream::answering(std::iter::repeat_n(Answer::ok(&body), READERS)).await;
+        let gateway = Gateway::before([&writer], "server.workers = 1").await;
+        let mut clients = Vec::new();
+        for _ in 0..READERS {
+            let mut client = gateway.connect().await;
+            client.begin(&Request::get("/x")).await;
+            clients.push(client);
+        }
+        eventually("all to be answered", async || (writer.count() == READERS).then_some(())).await;
+        for client in &mut clients {
+            assert!(client.reply().await.body == body);
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_breaks_off_is_not_passed_for_the_whole() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+        let half = bytes(500_000);
+        let broken = [head.as_bytes(), &half].concat();
+        let writer = Upstream::answering([Answer::bytes(broken).then_close()]).await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        client.begin(&Request::get("/x")).await;
+        let head = client.head().await;
+        let (came, ended) = client.rest(head.response_framing("GET")).await;
+        assert_eq!(came, 500_000, "all that the service has sent");
+        assert!(ended.is_err(), "and the connection has ended");
+        let line = gateway.access_line(|line| line["why"] == "upstream_lost").await;
+        assert_eq!(line["bytes_out"], 500_000);
+    }
+}

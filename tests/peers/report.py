@@ -82,6 +82,8 @@ def head(results):
     flags = " --quick" if results["quick"] else ""
     if not results["quick"] and (results["rounds"], results["seconds"]) != (5, 2):
         flags = f" --rounds {results['rounds']} --seconds {results['seconds']:g}"
+    if results.get("gateway"):
+        flags += f" --gateway {results['gateway']}"
     return (
         f"Measured on {day} by `tests/peers/run{flags}`: {results['rounds']} rounds of {results['seconds']:g} s; "
         f"{results['machine']}. {versions}."

@@ -170,6 +170,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether it has other transfer codings than `chunked`, once.
+    pub(crate) fn is_coded_otherwise(&self) -> bool {
+        self.incoming.borrow().is_coded_otherwise()
+    }
+
     /// Whether any of it has come.
     pub(crate) fn has_begun(&self) -> bool {
         self.bytes.get() > 0 || self.whole()

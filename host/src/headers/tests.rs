@@ -260,28 +260,6 @@ fn a_client_that_takes_no_trailers_is_announced_none() {
 }
 
 #[test]
-fn chunked_once_is_the_only_transfer_coding_that_is_taken() {
-    let of = |codings: &[&str]| {
-        let lines: Vec<_> = codings.iter().map(|it| ("transfer-encoding", *it)).collect();
-        valid_framing(&headers(&lines))
-    };
-    for good in [&[] as &[_], &["chunked"], &["Chunked"]] {
-        assert!(of(good), "{good:?}");
-    }
-    for bad in [
-        &["gzip, chunked"] as &[_],
-        &["chunked, chunked"],
-        &["chunked", "chunked"],
-        &["gzip", "chunked"],
-        &["chunked;q=1"],
-        &[""],
-        &[",chunked"],
-    ] {
-        assert!(!of(bad), "{bad:?}");
-    }
-}
-
-#[test]
 fn a_request_id_is_taken_over_where_it_can_harm_no_log() {
     let of = |lines: &[(&str, &str)]| request_id(&headers(lines)).map(HeaderValue::len);
     for id in ["a", "7f3a-1.B_~", "Root=1-67891233-abcdef:x/y+z@", &"x".repeat(128)] {

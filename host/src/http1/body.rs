@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::chunked::Chunked;
+use super::head::Said;
 use super::outgoing::Failed;
 use super::{Connection, Error, Rest, Wire};
 use crate::io::{Pipe, Socket};
@@ -17,6 +18,8 @@ pub(crate) struct Incoming {
     /// None once it has ended.
     connection: Option<Connection>,
     framing: Framing,
+    /// It has transfer codings that the gateway does not undo.
+    is_coded_otherwise: bool,
     /// What has come of it, and not gone out, where it is relayed.
     pipe: Option<Pipe>,
 }
@@ -91,10 +94,20 @@ impl Framing {
 }
 
 impl Incoming {
-    pub(super) fn new(connection: &Connection, framing: Framing) -> Incoming {
+    pub(super) fn new(connection: &Connection, framing: Framing, said: &Said) -> Incoming {
         let is_coming = !framing.has_ended();
         connection.rest_is(if is_coming { Rest::Coming } else { Rest::Ended });
-        Incoming { connection: is_coming.then(|| connection.clone()), framing, pipe: None }
+        Incoming {
+            connection: is_coming.then(|| connection.clone()),
+            framing,
+            is_coded_otherwise: said.is_coded_otherwise(),
+            pipe: None,
+        }
+    }
+
+    /// Whether it has other transfer codings than `chunked`, once.
+    pub(crate) fn is_coded_otherwise(&self) -> bool {
+        self.is_coded_otherwise
     }
 
     /// Has the next bytes go to a socket without being looked at. None: they have to be.

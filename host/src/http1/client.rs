@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use http::{Method, Response, StatusCode, Version, response};
 
+use super::head::Said;
 use super::outgoing::Failed;
 use super::{Connection, Error, Incoming, Outgoing, Wire, head};
 use crate::body::{AttemptBody, UploadError};
@@ -41,7 +42,7 @@ impl Connection {
             }
             let mut asks = false;
             loop {
-                let Poll::Ready((head, bytes)) = wire.poll_head(cx)? else {
+                let Poll::Ready(((head, said), bytes)) = wire.poll_head(cx)? else {
                     // Not where the response has come already.
                     if asks {
                         continues();
@@ -63,14 +64,13 @@ impl Connection {
                     StatusCode::CONTINUE => asks = true,
                     status if status.is_informational() && !is_last(status) => {}
                     _ => {
-                        let framing = head::response_framing(&head, method)?;
-                        wire.is_suspect = framing.has_ended() && head::announces_body(&head);
+                        let framing = said.response_framing(&head, method)?;
+                        wire.is_suspect = framing.has_ended() && said.announces_body();
                         // To one that has none whoever asked (RFC 9110 section 15.3.5).
                         let strays = wire.is_suspect && head.status == StatusCode::NO_CONTENT;
-                        wire.persists = framing.ends_by_itself()
-                            && head::persists(head.version, &head.headers)
-                            && !strays;
-                        let incoming = Incoming::new(self, framing);
+                        wire.persists =
+                            framing.ends_by_itself() && said.persists(head.version) && !strays;
+                        let incoming = Incoming::new(self, framing, &said);
                         return Poll::Ready(Ok(Response::from_parts(head, incoming)));
                     }
                 }
@@ -110,9 +110,11 @@ fn is_last(status: StatusCode) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS
 }
 
+type Head = (response::Parts, Said);
+
 impl Wire {
     /// A response's head, and how many bytes it had.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(response::Parts, usize), Error>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Head, usize), Error>> {
         loop {
             let before = self.read.len();
             if before > 0

@@ -14,7 +14,6 @@ use hyper::ext::ReasonPhrase;
 use super::body::Framing;
 use super::chunked::Chunked;
 use super::{Error, HeadLimits};
-use crate::headers::lists;
 
 /// Fields for which there is room on the stack.
 const FIELDS_ON_STACK: usize = 100;
@@ -24,8 +23,8 @@ const TARGET_BYTES_MAX: usize = u16::MAX as usize - 1;
 
 const NO_LENGTH: Error = Error::Malformed("a content-length that is none");
 
-/// What the gateway adds to a response: to make room for it later would be to move all of it.
-const FIELDS_ADDED: usize = 4;
+/// What the gateway adds to most responses: to make room for it later would be to move all of it.
+const FIELDS_ADDED: usize = 3;
 
 /// Takes a response's head from the front of what was read. None: it is not whole; `searched` is how far was
 /// looked for its end.
@@ -33,7 +32,7 @@ pub(super) fn response(
     read: &mut BytesMut,
     searched: &mut usize,
     limits: HeadLimits,
-) -> Result<Option<response::Parts>, Error> {
+) -> Result<Option<(response::Parts, Said)>, Error> {
     let Some(head) = take(read, searched, limits)? else { return Ok(None) };
     with_fields(limits, |fields| response_of(&head, fields)).map(Some)
 }
@@ -43,7 +42,7 @@ pub(super) fn request(
     read: &mut BytesMut,
     searched: &mut usize,
     limits: HeadLimits,
-) -> Result<Option<request::Parts>, Error> {
+) -> Result<Option<(request::Parts, Said)>, Error> {
     let Some(head) = take(read, searched, limits)? else { return Ok(None) };
     with_fields(limits, |fields| request_of(&head, fields)).map(Some)
 }
@@ -95,7 +94,7 @@ fn end_of(read: &[u8], searched: &mut usize) -> Option<usize> {
 fn response_of<'a>(
     head: &'a Bytes,
     fields: &mut [MaybeUninit<Header<'a>>],
-) -> Result<response::Parts, Error> {
+) -> Result<(response::Parts, Said), Error> {
     let mut response = httparse::Response::new(&mut []);
     let parsed =
         ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, fields);
@@ -112,14 +111,16 @@ fn response_of<'a>(
     {
         parts.extensions.insert(reason);
     }
-    parts.headers = map_of(head, response.headers)?;
-    Ok(parts)
+    let mut said = Said::default();
+    let fields = response.headers;
+    parts.headers = map_of(head, fields, FIELDS_ADDED, |name, value| said.note(name, value))?;
+    Ok((parts, said))
 }
 
 fn request_of<'a>(
     head: &'a Bytes,
     fields: &mut [MaybeUninit<Header<'a>>],
-) -> Result<request::Parts, Error> {
+) -> Result<(request::Parts, Said), Error> {
     let mut request = httparse::Request::new(&mut []);
     let parsed =
         ParserConfig::default().parse_request_with_uninit_headers(&mut request, head, fields);
@@ -138,8 +139,9 @@ fn request_of<'a>(
     parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
         .map_err(|_| Error::Malformed("a request target that is none"))?;
     parts.version = version_of(version);
-    parts.headers = map_of(head, request.headers)?;
-    Ok(parts)
+    let mut said = Said::default();
+    parts.headers = map_of(head, request.headers, 0, |name, value| said.note(name, value))?;
+    Ok((parts, said))
 }
 
 /// Whether httparse finds the head's end where it was found before.
@@ -163,15 +165,21 @@ fn version_of(minor: u8) -> Version {
     if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
-/// The fields as a map, whose values are pieces of `block`.
-fn map_of(block: &Bytes, fields: &[Header<'_>]) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + FIELDS_ADDED);
+/// The fields as a map with room for some more, whose values are pieces of `block`; `note` is told of each.
+fn map_of(
+    block: &Bytes,
+    fields: &[Header<'_>],
+    more: usize,
+    mut note: impl FnMut(&HeaderName, &[u8]),
+) -> Result<HeaderMap, Error> {
+    let mut headers = HeaderMap::with_capacity(fields.len() + more);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value));
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(Error::Malformed("a header field that is none"));
         };
+        note(&name, field.value);
         headers.append(name, value);
     }
     Ok(headers)
@@ -200,69 +208,129 @@ pub(super) fn trailers(
     let mut fields = vec![httparse::EMPTY_HEADER; limits.fields];
     match httparse::parse_headers(&block, &mut fields) {
         Ok(Status::Complete((count, fields))) if count == block.len() => {
-            map_of(&block, fields).map(Some).map(Some)
+            map_of(&block, fields, 0, |_, _| {}).map(Some).map(Some)
         }
         _ => Err(Error::Malformed("trailers that are none, or too many")),
     }
 }
 
-/// How the body behind a response's head ends (RFC 9112 section 6.3).
-pub(super) fn response_framing(head: &response::Parts, method: &Method) -> Result<Framing, Error> {
-    let bodiless = head.status.is_informational()
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if bodiless || method == Method::HEAD {
-        return Ok(Framing::Ended);
-    }
-    Ok(framing(head.version, &head.headers)?.unwrap_or(Framing::UntilClosed))
+/// What a head says about the body behind it and about the connection: noted while its fields are read.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// How many fields name transfer codings.
+    codings: u32,
+    /// The last of them names `chunked` alone.
+    is_chunked: bool,
+    length: Length,
+    /// One length is a list of them.
+    lists_lengths: bool,
+    closes: bool,
+    keeps_alive: bool,
 }
 
-/// How the body behind a request's head ends: without a word about it, there is none.
-pub(super) fn request_framing(head: &request::Parts) -> Result<Framing, Error> {
-    // A recipient may take `4, 4` for 4, and the next one need not.
-    if head.headers.get_all(CONTENT_LENGTH).iter().any(|length| length.as_bytes().contains(&b',')) {
-        return Err(NO_LENGTH);
-    }
-    Ok(framing(head.version, &head.headers)?.unwrap_or(Framing::Ended))
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    #[default]
+    Unsaid,
+    Is(u64),
+    /// It is none, or not the same as before.
+    Wrong,
 }
 
-fn framing(version: Version, headers: &HeaderMap) -> Result<Option<Framing>, Error> {
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return match version {
-            Version::HTTP_10 => Err(Error::Malformed("a transfer coding in HTTP/1.0")),
+impl Said {
+    fn note(&mut self, name: &HeaderName, value: &[u8]) {
+        let items = || value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        match *name {
+            CONNECTION => {
+                for option in items() {
+                    self.closes |= option.eq_ignore_ascii_case(b"close");
+                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            CONTENT_LENGTH => {
+                self.lists_lengths |= value.contains(&b',');
+                for length in items() {
+                    let length = length_of(length);
+                    self.length = match self.length {
+                        Length::Unsaid => length,
+                        same if same == length => same,
+                        _ => Length::Wrong,
+                    };
+                }
+            }
+            TRANSFER_ENCODING => {
+                self.codings += 1;
+                self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether there are transfer codings other than the one that the gateway undoes: who gets the message
+    /// would find others undone by nobody.
+    pub(super) fn is_coded_otherwise(&self) -> bool {
+        self.codings > 1 || self.codings == 1 && !self.is_chunked
+    }
+
+    /// How the body behind a response's head ends (RFC 9112 section 6.3).
+    pub(super) fn response_framing(
+        &self,
+        head: &response::Parts,
+        method: &Method,
+    ) -> Result<Framing, Error> {
+        let bodiless = head.status.is_informational()
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if bodiless || method == Method::HEAD {
+            return Ok(Framing::Ended);
+        }
+        Ok(self.framing(head.version)?.unwrap_or(Framing::UntilClosed))
+    }
+
+    /// The same of a request's: without a word about it, there is none.
+    pub(super) fn request_framing(&self, version: Version) -> Result<Framing, Error> {
+        // A recipient may take `4, 4` for 4, and the next one need not.
+        if self.lists_lengths {
+            return Err(NO_LENGTH);
+        }
+        Ok(self.framing(version)?.unwrap_or(Framing::Ended))
+    }
+
+    fn framing(&self, version: Version) -> Result<Option<Framing>, Error> {
+        match (self.codings, self.length) {
+            (1.., _) if version == Version::HTTP_10 => {
+                Err(Error::Malformed("a transfer coding in HTTP/1.0"))
+            }
             // What else it may be is refused by who asked.
-            _ => Ok(Some(Framing::Chunked(Chunked::default()))),
-        };
+            (1.., _) => Ok(Some(Framing::Chunked(Chunked::default()))),
+            (0, Length::Unsaid) => Ok(None),
+            (0, Length::Is(length)) => Ok(Some(Framing::of_length(length))),
+            (0, Length::Wrong) => Err(NO_LENGTH),
+        }
     }
-    let mut lengths = lists(headers, &CONTENT_LENGTH);
-    let Some(first) = lengths.next() else { return Ok(None) };
-    let length = std::str::from_utf8(first).ok();
-    // `parse` alone would let a plus sign pass.
-    let length = length.filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
-    // Beyond that others count into the negative.
-    match length.and_then(|it| it.parse().ok()).filter(|length| *length <= i64::MAX as u64) {
-        Some(length) if lengths.all(|other| other == first) => Ok(Some(Framing::of_length(length))),
-        _ => Err(NO_LENGTH),
-    }
-}
 
-/// Whether another message may follow on the connection (RFC 9112 section 9.3).
-pub(super) fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let says = |option: &str| {
-        lists(headers, &CONNECTION).any(|it| it.eq_ignore_ascii_case(option.as_bytes()))
-    };
-    match version {
-        Version::HTTP_10 => says("keep-alive") && !says("close"),
+    /// Whether another message may follow on the connection (RFC 9112 section 9.3).
+    pub(super) fn persists(&self, version: Version) -> bool {
         // One that is framed twice may have been understood in another way by what is in between.
-        _ => !says("close") && !is_framed_twice(headers),
+        let is_framed_twice = self.codings > 0 && self.length != Length::Unsaid;
+        match version {
+            Version::HTTP_10 => self.keeps_alive && !self.closes,
+            _ => !self.closes && !is_framed_twice,
+        }
+    }
+
+    /// Whether a body would follow, were it not for the status or the request's method.
+    pub(super) fn announces_body(&self) -> bool {
+        self.codings > 0 || !matches!(self.length, Length::Unsaid | Length::Is(0))
     }
 }
 
-/// Whether a body would follow, were it not for the status or the request's method.
-pub(super) fn announces_body(head: &response::Parts) -> bool {
-    head.headers.contains_key(TRANSFER_ENCODING)
-        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
-}
-
-fn is_framed_twice(headers: &HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+fn length_of(text: &[u8]) -> Length {
+    // `parse` alone would let a plus sign pass.
+    let digits =
+        std::str::from_utf8(text).ok().filter(|it| it.bytes().all(|it| it.is_ascii_digit()));
+    // Beyond that others count into the negative.
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(length) if length <= i64::MAX as u64 => Length::Is(length),
+        _ => Length::Wrong,
+    }
 }

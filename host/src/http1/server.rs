@@ -14,6 +14,7 @@ use http_body::Body;
 use hyper::ext::ReasonPhrase;
 use tokio::io::AsyncWrite;
 
+use super::head::Said;
 use super::outgoing::{Coding, Failed, Outgoing};
 use super::{Connection, Error, Incoming, Rest, Wire, head};
 use crate::body::ResponseBody;
@@ -65,18 +66,18 @@ where
 {
     let mut drain = pin!(drain);
     loop {
-        let head = match poll_fn(|cx| http.poll_next(drain.as_mut(), cx)).await {
-            Ok(Some(head)) => head,
+        let (head, said) = match poll_fn(|cx| http.poll_next(drain.as_mut(), cx)).await {
+            Ok(Some(next)) => next,
             Ok(None) => return Ended::Closed,
             Err(error) => return http.refuse(error).await,
         };
         let asked = Asked {
             version: head.version,
             is_head: head.method == Method::HEAD,
-            persists: head::persists(head.version, &head.headers),
+            persists: said.persists(head.version),
         };
-        let body = match head::request_framing(&head) {
-            Ok(framing) => Incoming::new(http, framing),
+        let body = match said.request_framing(head.version) {
+            Ok(framing) => Incoming::new(http, framing, &said),
             Err(error) => return http.refuse(error).await,
         };
         let mut answering = answer(head, body);
@@ -112,7 +113,7 @@ impl Connection {
         &self,
         drain: Pin<&mut impl Future<Output = ()>>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<request::Parts>, Error>> {
+    ) -> Poll<Result<Option<(request::Parts, Said)>, Error>> {
         let wire = &mut *self.wire();
         let polled = wire.poll_request(cx);
         if polled.is_pending() && wire.read.is_empty() {
@@ -222,7 +223,7 @@ impl Wire {
     fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<request::Parts>, Error>> {
+    ) -> Poll<Result<Option<(request::Parts, Said)>, Error>> {
         loop {
             // Some send an empty line behind a body (RFC 9112 section 2.2).
             while self.read.starts_with(b"\r\n") {
@@ -230,10 +231,10 @@ impl Wire {
                 self.searched = 0;
             }
             if !self.read.is_empty()
-                && let Some(head) = head::request(&mut self.read, &mut self.searched, self.limits)?
+                && let Some(next) = head::request(&mut self.read, &mut self.searched, self.limits)?
             {
                 self.is_at_rest = false;
-                return Poll::Ready(Ok(Some(head)));
+                return Poll::Ready(Ok(Some(next)));
             }
             if ready!(self.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(None));

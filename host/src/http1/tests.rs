@@ -4,20 +4,21 @@ use http::{HeaderMap, Method, Version};
 use proptest::prelude::*;
 
 use super::chunked::Chunked;
-use super::{Error, HeadLimits, body::Framing, head};
+use super::{Error, HeadLimits, body::Framing, head, head::Said};
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8 };
 
-fn parsed(text: &str) -> Result<Option<Parts>, Error> {
+fn parsed(text: &str) -> Result<Option<(Parts, Said)>, Error> {
     head::response(&mut BytesMut::from(text), &mut 0, LIMITS)
 }
 
-fn whole(text: &str) -> Parts {
+fn whole(text: &str) -> (Parts, Said) {
     parsed(text).expect("a head").expect("a whole one")
 }
 
 fn framing(text: &str, method: &Method) -> Result<Framing, Error> {
-    head::response_framing(&whole(text), method)
+    let (head, said) = whole(text);
+    said.response_framing(&head, method)
 }
 
 /// All that a decoder makes of these pieces, one read after the other.
@@ -60,7 +61,7 @@ fn a_head_is_read_once_it_is_whole_and_what_follows_it_stays() {
     }
     assert!(head::response(&mut read, &mut searched, LIMITS).expect("nothing wrong").is_some());
     let (mut read, mut searched) = (BytesMut::from(&*format!("{text}rest")), 0);
-    let parts =
+    let (parts, _) =
         head::response(&mut read, &mut searched, LIMITS).expect("a head").expect("a whole one");
     assert_eq!(&read[..], b"rest");
     assert_eq!((parts.status.as_u16(), parts.version), (200, Version::HTTP_11));
@@ -75,11 +76,11 @@ fn a_head_has_limits() {
     let without_end = &long[..LIMITS.bytes];
     assert!(matches!(parsed(without_end), Err(Error::HeadTooLarge)));
     let fields = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(count));
-    assert_eq!(whole(&fields(LIMITS.fields)).headers.len(), LIMITS.fields);
+    assert_eq!(whole(&fields(LIMITS.fields)).0.headers.len(), LIMITS.fields);
     assert!(matches!(parsed(&fields(LIMITS.fields + 1)), Err(Error::TooManyFields)));
     let limits = HeadLimits { bytes: 64 << 10, fields: 300 };
     let head = head::response(&mut BytesMut::from(&*fields(300)), &mut 0, limits);
-    assert_eq!(head.expect("a head").expect("a whole one").headers.len(), 300);
+    assert_eq!(head.expect("a head").expect("a whole one").0.headers.len(), 300);
 }
 
 #[test]
@@ -132,8 +133,8 @@ fn some_responses_have_no_body_whatever_they_say() {
 #[test]
 fn a_connection_persists_where_nothing_speaks_against_it() {
     let persists = |text: &str| {
-        let head = whole(text);
-        head::persists(head.version, &head.headers)
+        let (head, said) = whole(text);
+        said.persists(head.version)
     };
     assert!(persists("HTTP/1.1 200 OK\r\n\r\n"));
     assert!(persists("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\n\r\n"));
@@ -233,16 +234,21 @@ proptest! {
         digits in "[0-9a-f]{0,17}(;x)?\r\n",
     ) {
         let _ = head::response(&mut BytesMut::from(&bytes[..]), &mut 0, LIMITS);
+        let request = [b"GET / HTTP/1.1\r\n", &bytes[..], b"\r\n\r\n"].concat();
+        for request in [&bytes[..], &request] {
+            let read = head::request(&mut BytesMut::from(request), &mut 0, LIMITS);
+            let _ = read.map(|read| read.map(|(head, said)| said.request_framing(head.version).is_ok()));
+        }
         let _ = decoded_at_once(&bytes);
         let _ = decoded_at_once(&[digits.as_bytes(), &bytes].concat());
         let head = [b"HTTP/1.1 200 OK\r\n", &bytes[..], b"\r\n\r\n"].concat();
-        if let Ok(Some(parts)) = head::response(&mut BytesMut::from(&head[..]), &mut 0, LIMITS) {
-            let _ = (head::response_framing(&parts, &Method::GET), head::persists(parts.version, &parts.headers));
+        if let Ok(Some((parts, said))) = head::response(&mut BytesMut::from(&head[..]), &mut 0, LIMITS) {
+            let _ = (said.response_framing(&parts, &Method::GET), said.persists(parts.version));
         }
     }
 }
 
-fn request(text: &str) -> Result<Option<http::request::Parts>, Error> {
+fn request(text: &str) -> Result<Option<(http::request::Parts, Said)>, Error> {
     head::request(&mut BytesMut::from(text), &mut 0, LIMITS)
 }
 
@@ -252,7 +258,7 @@ fn a_request_s_head_is_read_once_it_is_whole() {
     for end in 0..text.len() {
         assert!(request(&text[..end]).expect("nothing wrong so far").is_none(), "{end}");
     }
-    let head = request(text).expect("a head").expect("a whole one");
+    let (head, _) = request(text).expect("a head").expect("a whole one");
     assert_eq!((head.method, head.version), (Method::PUT, Version::HTTP_11));
     assert_eq!(head.uri, "/a?b=c");
     assert_eq!(head.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
@@ -276,7 +282,8 @@ fn what_is_too_much_of_a_request_is_told_apart() {
 fn a_request_is_framed_in_one_way_or_not_at_all() {
     let framing = |fields: &str| {
         let head = request(&format!("POST / HTTP/1.1\r\n{fields}\r\n"));
-        head::request_framing(&head.expect("a head").expect("a whole one"))
+        let (head, said) = head.expect("a head").expect("a whole one");
+        said.request_framing(head.version)
     };
     assert!(matches!(framing(""), Ok(Framing::Ended)));
     assert!(matches!(framing("content-length: 0\r\n"), Ok(Framing::Ended)));
@@ -288,5 +295,29 @@ fn a_request_is_framed_in_one_way_or_not_at_all() {
     for wrong in ["3, 3", "+3", "", "3 3", "9223372036854775808", "18446744073709551615"] {
         let framing = framing(&format!("content-length: {wrong}\r\n"));
         assert!(matches!(framing, Err(Error::Malformed(_))), "{wrong:?}");
+    }
+}
+
+#[test]
+fn chunked_once_is_the_only_transfer_coding_that_is_taken() {
+    let of = |codings: &[&str]| {
+        let lines: String =
+            codings.iter().map(|it| format!("transfer-encoding: {it}\r\n")).collect();
+        let (_, said) = whole(&format!("HTTP/1.1 200 OK\r\n{lines}\r\n"));
+        !said.is_coded_otherwise()
+    };
+    for good in [&[] as &[_], &["chunked"], &["Chunked"]] {
+        assert!(of(good), "{good:?}");
+    }
+    for bad in [
+        &["gzip, chunked"] as &[_],
+        &["chunked, chunked"],
+        &["chunked", "chunked"],
+        &["gzip", "chunked"],
+        &["chunked;q=1"],
+        &[""],
+        &[",chunked"],
+    ] {
+        assert!(!of(bad), "{bad:?}");
     }
 }
