@@ -6,6 +6,7 @@ mod listener;
 mod receive;
 mod tokens;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,9 @@ const FOLLOWERS_MAX: usize = 32;
 /// Versions that may wait for the compiler, each with its component.
 const PROPOSERS_MAX: usize = 4;
 
+/// Who guesses tokens does not fill the log.
+const WRONG_TOKENS_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// Bytes and fields that the head of a request may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEAD_FIELDS_MAX: usize = 64;
@@ -69,6 +73,8 @@ pub(crate) struct Shared {
     /// Held while a page of metrics is made: one at a time, whoever asks.
     making: Semaphore,
     ready: AtomicBool,
+    /// When the log last told of a wrong token.
+    wrong_token_told: Cell<Option<Instant>>,
     /// Places of those who follow the events.
     followers: Arc<Semaphore>,
     /// Places of versions that were pushed and are not looked at yet.
@@ -84,9 +90,22 @@ impl Shared {
             metrics: Arc::new(metrics),
             making: Semaphore::new(1),
             ready: AtomicBool::new(false),
+            wrong_token_told: Cell::new(None),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
             proposers: Arc::new(Semaphore::new(PROPOSERS_MAX)),
         })
+    }
+
+    /// Somebody guesses, or a token cannot be read any more.
+    fn note_wrong_token(&self) {
+        let now = Instant::now();
+        let told = self.wrong_token_told.get();
+        if told.is_some_and(|told| now.duration_since(told) < WRONG_TOKENS_TOLD_EVERY) {
+            return;
+        }
+        self.wrong_token_told.set(Some(now));
+        tracing::warn!("a change was refused: its token is none of [admin.tokens]");
+        tokens::warn_of_missing(&self.config.admin.tokens);
     }
 
     /// Whether `/readyz` says that requests are welcome.

@@ -143,3 +143,13 @@ async fn a_coding_that_frames_nothing_is_no_fault() {
     let gateway = Gateway::before([&writer], "").await;
     assert_eq!(gateway.get("/x").await.status(), 304);
 }
+
+#[tokio::test]
+async fn a_head_that_begins_behind_a_request_has_no_more_time_than_any() {
+    let writer = Upstream::start().await;
+    let gateway = Gateway::before([&writer], "limits.header_timeout = \"300ms\"").await;
+    let mut client = gateway.connect().await;
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\n\r\nGET /y HT").await;
+    assert_eq!(client.reply().await.status(), 200);
+    client.ended().await;
+}

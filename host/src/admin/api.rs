@@ -80,7 +80,12 @@ pub(super) async fn answer(shared: &Shared, request: Request<Incoming>) -> Page 
         }
         return match tokens::name_of(request.headers(), &shared.config.admin.tokens) {
             Ok(by) => change(shared, &at, request, by).await,
-            Err(denied) => deny(denied),
+            Err(denied) => {
+                if denied == Denied::Wrong {
+                    shared.note_wrong_token();
+                }
+                deny(denied)
+            }
         };
     }
     if !asks {

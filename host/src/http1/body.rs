@@ -184,7 +184,8 @@ impl Incoming {
             if self.framing.has_ended() {
                 return Poll::Ready(None);
             }
-            if wire.is_broken {
+            // Where it was given up, what still comes is somebody else's to read.
+            if wire.is_broken || connection.0.rest.get() == Rest::Abandoned {
                 return Poll::Ready(Some(Err(Error::Incomplete)));
             }
             if ready!(wire.poll_fill(cx))? == 0 {

@@ -236,6 +236,9 @@ impl Wire {
                 self.is_at_rest = false;
                 return Poll::Ready(Ok(Some(next)));
             }
+            if !self.read.is_empty() {
+                self.socket.meter().head_begins();
+            }
             if ready!(self.poll_fill(cx))? == 0 {
                 return Poll::Ready(Ok(None));
             }

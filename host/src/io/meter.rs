@@ -106,6 +106,14 @@ impl Meter {
         self.cut.get()
     }
 
+    /// Some of a request's head has come, perhaps behind the request before.
+    pub(crate) fn head_begins(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            self.since.set(None);
+        }
+    }
+
     /// A request's head has arrived whole.
     pub(crate) fn exchange_begins(&self) {
         self.phase.set(Phase::Busy);

@@ -177,3 +177,38 @@ async fn an_earlier_version_can_be_activated_by_a_part_of_its_name() {
     gateway.activate("routing", "ffffffff").await.problem(404);
     gateway.activate("routing", "").await.problem(404);
 }
+
+/// The oldest makes way for one that is being looked at, while it is to be loaded again.
+#[tokio::test]
+async fn one_that_is_forgotten_while_it_is_asked_for_ends_nothing() {
+    const REMEMBERED: u32 = 64;
+    let kept = Kept::new().await;
+    let gateway = kept.start().await;
+    let retry = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/dist/retry.wasm"));
+    let retry = retry.unwrap();
+    let with_delay = |component: &[u8], ms: u32| {
+        Push::of(component).config(json!({ "attempts": 2, "delay": format!("{ms}ms") }))
+    };
+    // The configuration of the oldest is that of another, too, so that the store has it to the end.
+    let oldest = gateway.pushed("retry", with_delay(&retry, 1000)).await;
+    for ms in 1001..1000 + REMEMBERED - 2 {
+        gateway.pushed("retry", with_delay(&retry, ms)).await;
+    }
+    // A custom section that says nothing, and has it compiled anew.
+    let padded = |word: &[u8; 4]| [&retry[..], b"\0\x05\x04", word].concat();
+    gateway.pushed("retry", with_delay(&padded(b"1st."), 1000)).await;
+    let full = gateway.policy("retry").await;
+    assert_eq!(names(&full).len(), REMEMBERED as usize);
+    assert_eq!(state_of(&full, &oldest), "retired");
+
+    let staged = with_delay(&padded(b"2nd."), 5000).staged();
+    let activate = async {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        gateway.activate("retry", &oldest).await
+    };
+    let (pushed, activated) = tokio::join!(gateway.push("retry", staged), activate);
+    assert_eq!(pushed.status(), 201, "{}", pushed.text());
+    let detail = activated.problem(409);
+    assert!(detail.contains("forgotten meanwhile"), "{detail}");
+    assert_eq!(gateway.get("/x").await.status(), 200);
+}
