@@ -208,7 +208,10 @@ async fn one_that_is_forgotten_while_it_is_asked_for_ends_nothing() {
     };
     let (pushed, activated) = tokio::join!(gateway.push("retry", staged), activate);
     assert_eq!(pushed.status(), 201, "{}", pushed.text());
-    let detail = activated.problem(409);
-    assert!(detail.contains("forgotten meanwhile"), "{detail}");
+    // Whichever of the two came first.
+    if activated.status() != 200 {
+        let detail = activated.problem(409);
+        assert!(detail.contains("forgotten meanwhile"), "{detail}");
+    }
     assert_eq!(gateway.get("/x").await.status(), 200);
 }
