@@ -351,7 +351,10 @@ impl Worker {
             connection.meter.exchange_begins();
             exchange(connection.clone(), head, body)
         });
-        match ended.await {
+        let ended = ended.await;
+        // It holds the connection that it is in: also where its 101 did not get out.
+        let tunnel = connection.tunnel.take();
+        match ended {
             Ended::Closed => {}
             Ended::Refused(error) => {
                 self.counters.unparsed_request();
@@ -362,7 +365,7 @@ impl Worker {
                 }
             }
             Ended::Switched => {
-                if let Some(tunnel) = connection.tunnel.take()
+                if let Some(tunnel) = tunnel
                     && let Some((socket, early)) = http.into_socket()
                 {
                     let idle = config.proxy.tunnel_idle_timeout;
