@@ -261,8 +261,13 @@ fn misbehaving() -> Vec<Artefact> {
         json!([{ "request": { "path": "/evil" }, "failure": failure, "decision": "stop" }])
     };
     vec![
-        Artefact::new("a case that comes out otherwise", guest("echo"), "self-test", "Respond")
-            .with_cases(case("/", forward())),
+        Artefact::new(
+            "a case that comes out otherwise",
+            guest("echo"),
+            "self-test",
+            "respond = 200",
+        )
+        .with_cases(case("/", forward())),
         Artefact::new("a case with another header", guest("versioned"), "self-test", "x-version")
             .with(json!({ "version": "bad" }))
             .with_cases(case("/", json!({ "request_headers": { "x-version": "good" } }))),
