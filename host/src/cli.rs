@@ -195,9 +195,12 @@ impl Stop {
         }
     }
 
-    /// SIGTERM, or Ctrl-C. SIGHUP, which by default would end the process, does nothing here.
-    async fn requested(&mut self) {
-        while self.next().await != Asked::End {}
+    /// SIGTERM, or Ctrl-C. A SIGHUP meanwhile is the next that [`next`](Self::next) returns.
+    async fn ended(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -671,6 +671,10 @@ pub struct PolicyLimits {
     ///
     /// A duration. Default: `1m`. Limits: `100ms` to `1h`.
     pub compile_timeout: Duration,
+    /// How long trying a version out may take by the wall clock: its cases, in every order.
+    ///
+    /// A duration. Default: `1m`. Limits: `100ms` to `1h`.
+    pub self_test_timeout: Duration,
     /// Faults of the active version within `fault_window` that have it quarantined. Those that may be
     /// the machine's do not count: reaching `wall_timeout`, and finding no instance. `off`: whatever it
     /// does, it stays active.

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{AdminListen, Config, Diagnostics, SourceMap};
 use crate::policy::{Kind, LoadError};
+pub use crate::rollout::Stamp;
 use crate::rollout::{self, Rollout};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metrics::{Counters, Metrics};
@@ -48,6 +49,8 @@ pub struct Gateway {
     workers: Vec<oneshot::Receiver<io::Result<()>>>,
     tasks: Vec<JoinHandle<()>>,
     access: AccessLog,
+    /// Of the policies' files, before they were read.
+    read: Vec<Stamp>,
 }
 
 /// Why a gateway did not start. Nothing of it is left running.
@@ -91,6 +94,8 @@ impl Gateway {
     /// Binds, sets the policies up, looks names up, and returns when all of it serves.
     pub async fn start(config: Config, source: &SourceMap) -> Result<Gateway, StartError> {
         let started = SystemTime::now();
+        let files = Kind::ALL.into_iter().flat_map(|kind| rollout::files_of(config.policy(kind)));
+        let read = files.map(|file| Stamp::of(&file)).collect();
         let config = Arc::new(config);
         let (listen, listeners) = bind_workers(config.server.listen, config.server.workers)
             .map_err(listening("server.listen", config.server.listen))?;
@@ -127,6 +132,7 @@ impl Gateway {
             workers: Vec::new(),
             tasks: health::monitor(&services),
             access,
+            read,
             rollout: rollout.clone(),
             config: config.clone(),
         };
@@ -185,18 +191,19 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Takes over the policies of this configuration file when it, or a file that it names, changes.
-    /// None: of the built-in configuration.
-    pub fn watch(&mut self, file: Option<&Path>) {
+    /// Takes over the policies of this configuration file when it, or a file that it names, changes. None: of
+    /// the built-in configuration. With the file comes its stamp from before it was read.
+    pub fn watch(&mut self, file: Option<(&Path, Stamp)>) {
         if !self.config.server.watch {
             return;
         }
         let (rollout, config) = (self.rollout.clone(), self.config.clone());
-        let file = file.map(Path::to_owned);
-        let path = file.clone();
+        let (file, stamp) = file.map(|(file, stamp)| (file.to_owned(), stamp)).unzip();
+        let read = stamp.into_iter().chain(self.read.iter().copied()).collect();
+        let path: Option<PathBuf> = file.clone();
         self.tasks.push(tokio::task::spawn_local(async move {
             let changed = async || reload(&rollout, &config, path.as_deref(), false).await;
-            rollout::watch(rollout.clone(), file, changed).await;
+            rollout::watch(rollout.clone(), file, read, changed).await;
         }));
     }
 

@@ -30,6 +30,7 @@ pub use inspect::{Inspection, Need, Unit, inspect};
 pub use instance::Warm;
 pub use stats::{Stats, Summary};
 pub use verify::verify;
+pub(crate) use versions::file_size;
 pub use versions::{
     CasesOf, ConfigError, Digests, LoadError, Source, Step, Version, hex, short_name,
 };

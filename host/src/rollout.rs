@@ -32,9 +32,11 @@ use events::{Details, What};
 pub(crate) use events::{Event, Events, Following};
 pub(crate) use record::Origin;
 use record::{Record, State};
+use start::cases_beside;
 pub(crate) use start::{begin, check, diagnostics_of};
 use store::Store;
-pub(crate) use watch::watch;
+pub use watch::Stamp;
+pub(crate) use watch::{files_of, watch};
 
 /// The versions of both policies.
 #[derive(Debug)]
@@ -50,11 +52,14 @@ pub(crate) struct Rollout {
     looking: Mutex<()>,
     /// Held while it changes who decides.
     switching: Mutex<()>,
+    /// Held while what the configuration names is compared with what is known.
+    reloading: Mutex<()>,
     /// How many versions have become active, ever.
     activations: Cell<u64>,
     /// The store may have what no version is made of any more.
     has_litter: Cell<bool>,
-    store: Option<Arc<Store>>,
+    /// Who reads or writes it keeps it until that is done, even where nobody waits for it any more.
+    store: Option<Arc<Mutex<Store>>>,
     pub(crate) events: Events,
     pub(crate) counts: Arc<Rollouts>,
 }
@@ -191,13 +196,17 @@ impl Rollout {
             None => self.look_at(kind, &version, &source, cases, &of).await?,
         };
         if let Some(store) = self.store.clone() {
+            let store = store.lock_owned().await;
             let kept = off_thread(move || store.keep(&source)).await;
-            kept.map_err(|error| {
-                Failure::Unable(format!("`server.state_dir` cannot keep the version: {error}"))
-            })?;
+            if let Err(error) = kept {
+                self.let_go(kind, &version, new);
+                return Err(Failure::Unable(format!(
+                    "`server.state_dir` cannot keep the version: {error}"
+                )));
+            }
         }
+        self.forget_older_verified(kind, &version);
         if !activate {
-            self.forget_older_verified(kind, &version);
             self.persist(kind).await;
             return Ok(Placed { version, new, switched_in: None });
         }
@@ -247,10 +256,7 @@ impl Rollout {
             self.matches(kind, if_match.as_deref())?;
             return Ok(Placed { version, new: false, switched_in: None });
         }
-        let loaded = match record.loaded.clone() {
-            Some(loaded) => loaded,
-            None => self.load_again(kind, &record).await?,
-        };
+        let loaded = self.load_again(kind, &record).await?;
         let cause = Cause::Activate;
         let switched_in = self.switch(kind, &loaded, cause, by, if_match.as_deref()).await?;
         Ok(Placed { version, new: false, switched_in })
@@ -275,8 +281,10 @@ impl Rollout {
             )));
         };
         let cause = Cause::Rollback;
-        let switched_in = self.switch_held(switching, kind, &previous, cause, by).await?;
-        Ok(Placed { version: previous.name().clone(), new: false, switched_in })
+        let switched = self.switch_held(&switching, kind, &previous, cause, by).await;
+        drop(switching);
+        self.persist(kind).await;
+        Ok(Placed { version: previous.name().clone(), new: false, switched_in: switched? })
     }
 
     fn matches(&self, kind: Kind, if_match: Option<&str>) -> Result<(), Failure> {
@@ -298,18 +306,23 @@ impl Rollout {
     ) -> Result<Arc<Version>, Failure> {
         let policy = self.book(kind).policy.clone();
         let looked = async {
-            let beside = start::cases_beside(&policy.component)?;
+            // Cases beside a file are about that file.
+            let is_the_files = self.book(kind).file.as_deref() == Some(&*source.sha256());
+            let component = policy.component.clone();
+            let beside = match is_the_files {
+                true => off_thread(move || cases_beside(&component)).await?,
+                false => None,
+            };
             let loaded = Version::load(&self.engine, kind, source, &policy, &self.services).await?;
             self.with_book(kind, |book| {
-                if let Some(record) = book.find_mut(name) {
+                // One that has a past keeps it for as long as nothing else is sure.
+                let record = book.find_mut(name).filter(|it| it.state == State::Received);
+                if let Some(record) = record {
                     record.state = State::Compiled;
                 }
             });
             self.events.tell(kind, name, What::Compiled, of);
             let loaded = Arc::new(loaded);
-            // Cases beside a file are about that file.
-            let is_the_files = self.book(kind).file.as_deref() == Some(&*source.sha256());
-            let beside = beside.filter(|_| is_the_files);
             let mut all = vec![(CasesOf::Configuration, &policy.cases)];
             all.extend(cases.as_ref().map(|cases| (CasesOf::Push, cases)));
             all.extend(beside.as_ref().map(|cases| (CasesOf::Component, cases)));
@@ -331,12 +344,27 @@ impl Rollout {
                 self.events.tell(kind, name, What::Verified, of);
                 Ok(loaded)
             }
-            Err(error) => Err(self.refuse(kind, name, error, of.by).await),
+            // What the gateway cannot says nothing about the version.
+            Err(error) if error.may_be_the_machines(self.has_served(kind, name)) => {
+                let new = |it: &Record| matches!(it.state, State::Received | State::Compiled);
+                let new = self.book(kind).find(name).is_some_and(new);
+                self.let_go(kind, name, new);
+                Err(Failure::Unable(error.to_string()))
+            }
+            Err(error) => {
+                let failure = self.refuse(kind, name, error, of.by);
+                self.persist(kind).await;
+                Err(failure)
+            }
         }
     }
 
+    fn has_served(&self, kind: Kind, name: &str) -> bool {
+        self.book(kind).find(name).is_some_and(Record::served_well)
+    }
+
     /// Notes that a version failed a step.
-    async fn refuse(&self, kind: Kind, name: &str, error: LoadError, by: Option<&str>) -> Failure {
+    fn refuse(&self, kind: Kind, name: &str, error: LoadError, by: Option<&str>) -> Failure {
         let (step, reason) = (error.step(), error.to_string());
         self.counts.of(kind).refused(step, error.limit());
         self.with_book(kind, |book| {
@@ -348,41 +376,72 @@ impl Rollout {
         let details = Details { step: Some(step), reason: Some(&reason), by, ..Details::default() };
         self.events.tell(kind, name, What::Refused, &details);
         self.forget_oldest(kind);
-        self.persist(kind).await;
         Failure::refused(name.into(), error)
     }
 
-    /// A version that was let go of, from what the store has of it.
+    /// The code of a version that is known: where it was let go of, from what the store has of it.
     async fn load_again(&self, kind: Kind, record: &Record) -> Result<Arc<Version>, Failure> {
+        if let Some(loaded) = &record.loaded {
+            return Ok(loaded.clone());
+        }
         let _looking = self.looking.lock().await;
-        // Who was before may have pushed it out of the history.
-        if self.book(kind).find(&record.version).is_none() {
-            return Err(Failure::forgotten(&record.version));
+        // Who was before may have loaded it, or pushed it out of the history.
+        let record = match self.book(kind).find(&record.version) {
+            None => return Err(Failure::forgotten(&record.version)),
+            Some(Record { loaded: Some(loaded), .. }) => return Ok(loaded.clone()),
+            Some(record) => record.clone(),
+        };
+        let version = record.version.clone();
+        let refused = record.step.zip(record.reason.clone()).filter(|(step, _)| {
+            // The cases that came with it are known to nobody any more.
+            record.state == State::Refused && *step == Step::SelfTest
+        });
+        if let Some((step, reason)) = refused {
+            let step = step.word();
+            return Err(Failure::Conflict(format!(
+                "{version} was refused at the step {step}: {reason}; push it again to have it tried again"
+            )));
         }
         let Some(store) = self.store.clone() else {
             return Err(Failure::NotThere(format!(
-                "the component of {} was not kept: push it again, or set `server.state_dir`",
-                record.version
+                "the component of {version} was not kept: push it again, or set `server.state_dir`"
             )));
         };
-        let source = store.source(record).map_err(|error| match (record.step, &record.reason) {
-            (Some(step), Some(reason)) if record.state == State::Refused => {
-                let (version, step) = (&record.version, step.word());
-                Failure::Conflict(format!(
-                    "{version} was refused at the step {step}, and is not kept: {reason}"
-                ))
+        let store = store.lock_owned().await;
+        let of = record.clone();
+        let source = off_thread(move || store.source(&of)).await.map_err(|error| {
+            match (record.step, &record.reason) {
+                (Some(step), Some(reason)) if record.state == State::Refused => {
+                    let step = step.word();
+                    Failure::Conflict(format!(
+                        "{version} was refused at the step {step}, and is not kept: {reason}"
+                    ))
+                }
+                _ => Failure::NotThere(format!(
+                    "the component of {version} cannot be read: {error}; push it again"
+                )),
             }
-            _ => Failure::NotThere(format!(
-                "the component of {} cannot be read: {error}; push it again",
-                record.version
-            )),
         })?;
-        self.look_at(kind, &record.version, &source, None, &Details::default()).await
+        self.look_at(kind, &version, &source, None, &Details::default()).await
+    }
+
+    /// Lets go of what has come of a version that could not be taken in; a new one is not known, then.
+    fn let_go(&self, kind: Kind, name: &str, new: bool) {
+        let roster = self.generation.borrow().rosters[kind as usize].clone();
+        let is_resident = roster.resident().any(|it| **it.name() == *name);
+        self.with_book(kind, |book| {
+            if let Some(record) = book.find_mut(name).filter(|_| !is_resident) {
+                record.unload();
+            }
+            book.records.retain(|it| !new || *it.version != *name);
+        });
+        self.has_litter.set(true);
     }
 
     /// Takes over what the configuration names, where that has changed. With `asked`, also what was
     /// refused before.
     pub(crate) async fn reload(&self, new: Option<&(Config, SourceMap)>, asked: bool) {
+        let _reloading = self.reloading.lock().await;
         for kind in Kind::ALL {
             let policy = self.with_book(kind, |book| {
                 if let Some((config, _)) = new {
@@ -399,11 +458,9 @@ impl Rollout {
                 }
                 book.policy.clone()
             });
-            let component = policy.component.clone();
-            let named = off_thread(move || Source::named(&policy)).await;
-            let source = match named {
-                Ok(source) => source,
-                Err(error) => {
+            let (source, beside) = match start::named(&policy).await {
+                (Ok(source), beside) => (source, beside),
+                (Err(error), _) => {
                     let policy = kind.name();
                     tracing::error!(policy, %error, "what the configuration names is not there");
                     continue;
@@ -411,16 +468,28 @@ impl Rollout {
             };
             let sha256 = source.sha256();
             let again = self.with_book(kind, |book| {
-                let same = book.file.as_deref() == Some(&*sha256);
-                let refused = |it: &Record| it.sha256 == sha256 && it.state == State::Refused;
-                let again = !same || asked && book.records.iter().any(refused);
-                book.file = Some(sha256);
-                again
+                let same = book.file_looked_at.as_deref() == Some(&*sha256);
+                // Cases that are no good are told of when they are asked.
+                let beside = beside.unwrap_or(None);
+                let other_cases = book.file.as_deref() == Some(&*sha256) && book.beside != beside;
+                if other_cases {
+                    tracing::info!(
+                        policy = kind.name(),
+                        "the cases beside the component have changed: the next version is tried by them"
+                    );
+                }
+                book.file = Some(sha256.clone());
+                book.beside = beside;
+                let refused = book.records.iter().find(|it| it.sha256 == sha256);
+                let refused = refused.filter(|it| it.state == State::Refused);
+                // Which cases it is tried by may be what has changed.
+                let by_cases = |it: &Record| it.step == Some(Step::SelfTest);
+                !same || refused.is_some_and(|it| asked || by_cases(it))
             });
             if !again {
                 continue;
             }
-            let origin = match component {
+            let origin = match policy.component {
                 config::Component::File(_) => Origin::File,
                 _ => Origin::Builtin,
             };
@@ -435,6 +504,12 @@ impl Rollout {
                     if_match: None,
                 })
                 .await;
+            if let Err(failure @ Failure::Unable(_)) = &proposed {
+                let policy = kind.name();
+                tracing::error!(policy, %failure, "what the configuration names waits: SIGHUP tries it again");
+                continue;
+            }
+            self.with_book(kind, |book| book.file_looked_at = Some(sha256));
             self.persist(kind).await;
             if let Err(Failure::Refused { errors, .. }) = &proposed
                 && let Some((_, source)) = new

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use orchestrator_tests::{
-    Answer, EVERYTHING_TO_WRITER, Gate, Gateway, Push, Reply, Request, Upstream, component,
+    Answer, EVERYTHING_TO_WRITER, Gate, Gateway, Push, Reply, Request, Upstream, component, run,
     service, toml_path,
 };
 use serde_json::{Value, json};

@@ -78,11 +78,11 @@ async fn demonstrate(mut config: Config, source: SourceMap) -> anyhow::Result<Ex
     };
     write!(std::io::stdout().lock(), "{guide}")?;
 
-    stop.requested().await;
+    stop.ended().await;
     tracing::info!("draining; a second signal ends at once");
     tokio::select! {
         () = gateway.shutdown() => Ok(ExitCode::SUCCESS),
-        () = stop.requested() => Ok(ExitCode::FAILURE),
+        () = stop.ended() => Ok(ExitCode::FAILURE),
     }
 }
 

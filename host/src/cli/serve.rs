@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use orchestrator::gateway::Gateway;
+use orchestrator::gateway::{Gateway, Stamp};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::{Asked, Stop, load, on_control_thread, refuse, start_log};
 
 pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
+    // Before it is read: what changes from here on is noticed.
+    let stamp = path.map(Stamp::of);
     let (config, source) = match load(path) {
         Ok(loaded) => loaded,
         Err(diagnostics) => {
@@ -22,21 +24,25 @@ pub(super) fn run(path: Option<&Path>) -> anyhow::Result<ExitCode> {
         let started = tokio::select! {
             started = Gateway::start(config, &source) => started,
             // Nothing is served yet: nothing is to be drained.
-            () = stop.requested() => return Ok(ExitCode::FAILURE),
+            () = stop.ended() => return Ok(ExitCode::FAILURE),
         };
         let mut gateway = match started {
             Ok(gateway) => gateway,
             Err(error) => return refuse(error),
         };
         tracing::info!(listen = %gateway.listen(), admin = %gateway.admin(), "ready");
-        gateway.watch(path);
+        gateway.watch(path.zip(stamp));
         while stop.next().await == Asked::Reload {
-            gateway.reload(path).await;
+            tokio::select! {
+                () = gateway.reload(path) => {}
+                // A version may take its time: what is under way is tried again at the next start.
+                () = stop.ended() => break,
+            }
         }
         tracing::info!("draining; a second signal ends at once");
         tokio::select! {
             () = gateway.shutdown() => {}
-            () = stop.requested() => return Ok(ExitCode::FAILURE),
+            () = stop.ended() => return Ok(ExitCode::FAILURE),
         }
         tracing::info!("drained");
         Ok(ExitCode::SUCCESS)

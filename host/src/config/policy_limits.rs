@@ -52,6 +52,11 @@ pub(super) fn policy_limits(
     );
     let compile_timeout =
         section.read("compile_timeout", d.map(|d| d.compile_timeout), duration(100 * MS..=HOUR));
+    let self_test_timeout = section.read(
+        "self_test_timeout",
+        d.map(|d| d.self_test_timeout),
+        duration(100 * MS..=HOUR),
+    );
 
     // A version that is active.
     let fault_threshold = section.read(
@@ -78,6 +83,7 @@ pub(super) fn policy_limits(
         compile_cpu: compile_cpu?,
         compile_cpu_per_mib: compile_cpu_per_mib?,
         compile_timeout: compile_timeout?,
+        self_test_timeout: self_test_timeout?,
         fault_threshold: fault_threshold?,
         fault_window: fault_window?,
     })

@@ -69,15 +69,17 @@ impl Compiler {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
-                LoadError::Compile(format!("cannot start {}: {error}", self.program.display()))
+                let program = self.program.display();
+                LoadError::unable(Step::Compile, format!("cannot start {program}: {error}"))
             })?;
         let output = tokio::time::timeout(limits.compile_timeout, talk(child, component)).await;
         let Ok(output) = output else {
             let time = humantime::format_duration(limits.compile_timeout);
             return Err(too_much("compile_timeout", format!("more than {time}")));
         };
-        let output =
-            output.map_err(|error| LoadError::Compile(format!("the compiling child: {error}")))?;
+        let output = output.map_err(|error| {
+            LoadError::unable(Step::Compile, format!("the compiling child: {error}"))
+        })?;
         match output.status.success() {
             true => Ok((output.code, Usage::read(&output.said))),
             false => Err(refusal(&output, cpu, limits)),
@@ -171,10 +173,9 @@ fn refusal(output: &Output, cpu: Duration, limits: &PolicyLimits) -> LoadError {
         }
         // Memory that cannot be had aborts the child.
         Some(Signal::ABORT) if is_memory => out_of_memory(),
-        Some(Signal::KILL) => LoadError::Compile(
-            "the compiling child was killed from outside: is the machine short of memory? Push it \
-             again"
-                .into(),
+        Some(Signal::KILL) => LoadError::unable(
+            Step::Compile,
+            "the compiling child was killed from outside: is the machine short of memory? Try it again",
         ),
         Some(signal) => LoadError::Compile(format!(
             "the compiler cannot cope with it: signal {}, {reason:?}",

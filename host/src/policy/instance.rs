@@ -342,10 +342,11 @@ impl Warm {
             }
             // The pool has room for several versions, each with all its instances.
             if text.contains("maximum concurrent") {
-                return LoadError::Worker(format!(
+                let text = format!(
                     "there is no room for its instances while requests under way still hold earlier \
                      versions: try again when those have ended ({text})"
-                ));
+                );
+                return LoadError::unable(Step::Activate, text);
             }
             LoadError::Instantiate(fault_of(&error))
         };

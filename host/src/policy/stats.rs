@@ -80,9 +80,14 @@ impl Stats {
         let count = step(before.expect("every state has a next one")) & 0xffff_ffff;
         let reached = count == u64::from(threshold);
         if reached {
-            self.crossed.store(true, Relaxed);
+            self.cross();
         }
         reached
+    }
+
+    /// Its faults have reached the threshold, or nothing could be done about that yet.
+    pub(crate) fn cross(&self) {
+        self.crossed.store(true, Relaxed);
     }
 
     /// Whether the threshold was reached since this was last asked.

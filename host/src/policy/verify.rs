@@ -12,15 +12,36 @@ use super::cases::{self, Came, Case};
 use super::engine::Engine;
 use super::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
 use super::instance::{Instance, Warm};
-use super::versions::{CasesOf, LoadError, Version};
+use super::versions::{CasesOf, LoadError, Step, Version};
 use super::{Fault, Kind};
 use crate::config::Instances;
 
 /// Cases for which an instance of their own is made: configuring one may take a second.
 const FRESH_MAX: usize = 4;
 
-/// Configures a version and runs its self-test. `cases` are lists of cases, all of which count.
+/// Configures a version and runs its self-test, within `self_test_timeout`. `cases` are lists of cases, all of
+/// which count.
 pub async fn verify(
+    engine: &Engine,
+    version: &Arc<Version>,
+    cases: &[(CasesOf, &Json)],
+) -> Result<(), LoadError> {
+    // Of many cases each may take as long as a decision or a configuration, and others wait for their turn.
+    let limit = version.limits.self_test_timeout;
+    match tokio::time::timeout(limit, ask(engine, version, cases)).await {
+        Ok(asked) => asked,
+        Err(_) => Err(LoadError::Limit {
+            step: Step::SelfTest,
+            key: "self_test_timeout",
+            text: format!(
+                "its cases take more than {}: have fewer, or raise `self_test_timeout`",
+                humantime::format_duration(limit)
+            ),
+        }),
+    }
+}
+
+async fn ask(
     engine: &Engine,
     version: &Arc<Version>,
     cases: &[(CasesOf, &Json)],

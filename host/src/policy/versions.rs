@@ -1,5 +1,6 @@
 //! From a component's bytes to a version that can decide, or a refusal that says what to do.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,8 +46,8 @@ impl Source {
             }
             config::Component::File(path) => {
                 let failed = |error| LoadError::Read { path: path.display().to_string(), error };
-                // Before a single byte: a file may be larger than memory.
-                let size = std::fs::metadata(path).map_err(failed)?.len();
+                // Before a single byte: a file may be larger than memory, and a pipe without end.
+                let size = file_size(path).map_err(failed)?;
                 check_size(size, &policy.limits)?;
                 std::fs::read(path).map_err(failed)?.into()
             }
@@ -79,6 +80,15 @@ impl Source {
     /// Of both together, in hexadecimal digits.
     pub fn sha256(&self) -> String {
         hex(&self.digests.version)
+    }
+}
+
+/// The size of a regular file, in bytes; an error where it is something else, which might never end.
+pub(crate) fn file_size(path: &Path) -> std::io::Result<u64> {
+    let found = std::fs::metadata(path)?;
+    match found.is_file() {
+        true => Ok(found.len()),
+        false => Err(std::io::Error::other("it is not a file")),
     }
 }
 
@@ -165,9 +175,9 @@ pub enum LoadError {
     SelfTest(String),
     #[error("{0}")]
     Impure(String),
-    /// A worker could not set it up.
-    #[error("{0}")]
-    Worker(String),
+    /// The gateway cannot, which says nothing about the component.
+    #[error("{text}")]
+    Unable { step: Step, text: String },
 }
 
 /// Where a case stands.
@@ -243,7 +253,24 @@ impl LoadError {
             LoadError::Config(_) | LoadError::Configure(_) => Step::Configure,
             LoadError::Case { .. } | LoadError::SelfTest(_) => Step::SelfTest,
             LoadError::Impure(_) => Step::Purity,
-            LoadError::Worker(_) => Step::Activate,
+            LoadError::Unable { step, .. } => *step,
+        }
+    }
+
+    pub(crate) fn unable(step: Step, text: impl Into<String>) -> LoadError {
+        LoadError::Unable { step, text: text.into() }
+    }
+
+    /// Whether it says nothing about the version. Of one that has served before, a time that has run out does
+    /// not either.
+    pub(crate) fn may_be_the_machines(&self, has_served: bool) -> bool {
+        match self {
+            LoadError::Unable { .. } => true,
+            LoadError::Limit { key: "compile_timeout" | "self_test_timeout", .. } => has_served,
+            LoadError::Instantiate(fault) | LoadError::Configure(fault) => {
+                has_served && !fault.is_its_own()
+            }
+            _ => false,
         }
     }
 

@@ -25,6 +25,10 @@ pub(super) struct Book {
     pub(super) policy: config::Policy,
     /// The SHA-256 of the version that the configuration names.
     pub(super) file: Option<String>,
+    /// The same of the last that was looked at: a restart must not take another for known.
+    pub(super) file_looked_at: Option<String>,
+    /// The cases beside the file that the configuration names, as they were last read.
+    pub(super) beside: Option<Json>,
     pub(super) previous: Option<Arc<str>>,
     /// The oldest first.
     pub(super) records: Vec<Record>,
@@ -67,7 +71,8 @@ impl Book {
     pub(super) fn history(&self, active: &str) -> History {
         let with_counts = |record: &Record| Record { counts: record.counts(), ..record.clone() };
         let records = self.records.iter().map(with_counts).collect();
-        History::new(self.file.clone(), Some(active.into()), self.previous.clone(), records)
+        let file = self.file_looked_at.clone();
+        History::new(file, Some(active.into()), self.previous.clone(), records)
     }
 }
 
@@ -145,17 +150,21 @@ impl Rollout {
     /// but a restart would not know of it.
     pub(super) async fn persist(&self, kind: Kind) {
         let Some(store) = self.store.clone() else { return };
+        // What is written is what is so now that it is this one's turn: nothing newer has been written.
+        let store = store.lock_owned().await;
         let history = self.book(kind).history(&self.active(kind));
         // What both are made of: they may share a component.
         let kept: Option<Vec<Record>> = self
             .has_litter
             .take()
             .then(|| self.books.borrow().iter().flat_map(|book| book.records.clone()).collect());
+        let prunes = kept.is_some();
         let written = off_thread(move || {
             store.write(kind, &history)?;
             kept.map_or(Ok(()), |kept| store.prune(kept.iter()))
         });
         if let Err(error) = written.await {
+            self.has_litter.set(self.has_litter.get() || prunes);
             let policy = kind.name();
             tracing::error!(policy, %error, "the history cannot be written to `server.state_dir`");
         }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{MutexGuard, Notify};
 
-use super::Rollout;
 use super::book::Book;
 use super::events::{Details, What};
 use super::record::{Record, State};
-use crate::policy::{Kind, Step};
+use super::{Failure, Rollout};
+use crate::policy::{Kind, Step, Version};
 use crate::snapshot::Generation;
 use crate::telemetry::rollout::Cause;
 
@@ -25,7 +25,7 @@ impl Rollout {
         loop {
             let rung = tokio::time::timeout(PERSIST_EVERY, too_many_faults.notified()).await;
             for kind in Kind::ALL.into_iter().filter(|_| rung.is_ok()) {
-                self.quarantine(kind).await;
+                self.quarantine(kind, &too_many_faults).await;
             }
             // What was decided meanwhile would be lost with a process that is killed.
             let decided = Kind::ALL.map(|kind| self.decisions(kind)).iter().sum();
@@ -41,54 +41,75 @@ impl Rollout {
         roster.resident().map(|version| version.stats().summary().decisions()).sum()
     }
 
-    async fn quarantine(self: &Rc<Self>, kind: Kind) {
+    async fn quarantine(self: &Rc<Self>, kind: Kind, too_many_faults: &Arc<Notify>) {
+        let switching = self.switching.lock().await;
+        // Only now: meanwhile an operator may have put another in its place.
         let roster = self.generation.borrow().rosters[kind as usize].clone();
         let crossed: Vec<_> =
             roster.resident().filter(|it| it.stats().take_crossed()).cloned().collect();
-        for bad in crossed {
-            let limits = bad.limits();
-            let last = bad.stats().last_fault();
-            let reason = format!(
-                "{} faults within {} (`fault_threshold`, `fault_window`); the last: {}",
-                limits.fault_threshold.unwrap_or_default(),
-                humantime::format_duration(limits.fault_window),
-                last.as_deref().map_or("", String::as_str)
-            );
-            let is_active = Arc::ptr_eq(&bad, &roster.active);
-            if is_active && roster.last_good.is_none() {
-                let (policy, version) = (kind.name(), &**bad.name());
-                tracing::error!(policy, version, reason, "no last good version can take its place");
-                continue;
-            }
-            self.with_book(kind, |book| {
-                if let Some(record) = book.find_mut(bad.name()) {
-                    record.fails(State::Quarantined, Step::Decisions, reason.clone());
-                }
-                book.previous.take_if(|previous| **previous == **bad.name());
-            });
-            self.counts.of(kind).quarantined.fetch_add(1, Relaxed);
-            let details = Details {
-                step: Some(Step::Decisions),
-                reason: Some(&reason),
-                ..Details::default()
-            };
-            self.events.tell(kind, bad.name(), What::Quarantined, &details);
-            match (is_active, &roster.last_good) {
-                (true, Some(last_good)) => {
-                    // It is resident: this cannot fail but while draining.
-                    let _ = self.switch(kind, last_good, Cause::Quarantine, None, None).await;
-                }
-                _ => self.rearrange(kind).await,
-            }
-            // Another may have to be loaded, and the next to be quarantined must not wait for that.
-            let rollout = self.clone();
-            tokio::task::spawn_local(async move { rollout.complete(kind).await });
+        let (active, beside): (Vec<_>, Vec<_>) =
+            crossed.into_iter().partition(|it| Arc::ptr_eq(it, &roster.active));
+        // What decided where the active one failed may have failed as well: it must not take its place.
+        for bad in &beside {
+            self.put_away(kind, bad);
         }
+        if let Some(bad) = active.first() {
+            match self.roster(kind, bad.clone(), None, &roster).last_good {
+                Some(last_good) => {
+                    self.put_away(kind, bad);
+                    let cause = Cause::Quarantine;
+                    // It is resident: this cannot fail but while draining.
+                    let _ = self.switch_held(&switching, kind, &last_good, cause, None).await;
+                }
+                None => {
+                    let (policy, version, reason) = (kind.name(), &**bad.name(), reason(bad));
+                    tracing::error!(
+                        policy,
+                        version,
+                        reason,
+                        "no last good version can take its place"
+                    );
+                }
+            }
+        }
+        if !beside.is_empty() {
+            self.rearrange(&switching, kind).await;
+        }
+        drop(switching);
+        if active.is_empty() && beside.is_empty() {
+            return;
+        }
+        // Another may have to be loaded: neither for that nor for the disk must the next wait.
+        let (rollout, too_many_faults) = (self.clone(), too_many_faults.clone());
+        tokio::task::spawn_local(async move {
+            rollout.persist(kind).await;
+            rollout.complete(kind).await;
+            let roster = rollout.generation.borrow().rosters[kind as usize].clone();
+            let still_decides = active.first().filter(|bad| Arc::ptr_eq(bad, &roster.active));
+            if let (Some(bad), Some(_)) = (still_decides, &roster.last_good) {
+                bad.stats().cross();
+                too_many_faults.notify_one();
+            }
+        });
+    }
+
+    /// Notes that a version makes too many faults.
+    fn put_away(&self, kind: Kind, bad: &Version) {
+        let reason = reason(bad);
+        self.with_book(kind, |book| {
+            if let Some(record) = book.find_mut(bad.name()) {
+                record.fails(State::Quarantined, Step::Decisions, reason.clone());
+            }
+            book.previous.take_if(|previous| **previous == **bad.name());
+        });
+        self.counts.of(kind).quarantined.fetch_add(1, Relaxed);
+        let details =
+            Details { step: Some(Step::Decisions), reason: Some(&reason), ..Details::default() };
+        self.events.tell(kind, bad.name(), What::Quarantined, &details);
     }
 
     /// The same version decides; who stands beside it may have changed.
-    async fn rearrange(&self, kind: Kind) {
-        let _switching = self.switching.lock().await;
+    async fn rearrange(&self, _switching: &MutexGuard<'_, ()>, kind: Kind) {
         let before = self.generation.borrow().rosters[kind as usize].clone();
         let previous = before.previous.clone().filter(|it| self.may_return(kind, it));
         let roster = self.roster(kind, before.active.clone(), previous, &before);
@@ -96,7 +117,6 @@ impl Rollout {
         generation.rosters[kind as usize] = roster;
         self.publish(Arc::new(generation)).await;
         self.settle(kind, before.active.name());
-        self.persist(kind).await;
     }
 
     /// Loads those that are to stand beside the active version and are not there: after a start, and
@@ -141,17 +161,30 @@ impl Rollout {
         }
         let state = record.state;
         let loaded = self.load_again(kind, record).await;
+        let (policy, version) = (kind.name(), &*record.version);
         self.with_book(kind, |book| {
-            let Some(record) = book.find_mut(&record.version) else { return };
+            let Some(record) = book.find_mut(version) else { return };
             match &loaded {
                 Ok(_) => record.state = state,
+                // That says nothing about it: the next time it may be there.
+                Err(Failure::Unable(_)) => {}
                 // It has served, but cannot any more, with this gateway and these services.
                 Err(_) => record.activation = 0,
             }
         });
         if let Err(failure) = &loaded {
-            let (policy, version) = (kind.name(), &*record.version);
-            tracing::warn!(policy, version, %failure, "an earlier version is of no use any more");
+            tracing::warn!(policy, version, %failure, "an earlier version cannot be loaded");
         }
     }
+}
+
+/// Why a version that reached its threshold is put away.
+fn reason(bad: &Version) -> String {
+    let limits = bad.limits();
+    format!(
+        "{} faults within {} (`fault_threshold`, `fault_window`); the last: {}",
+        limits.fault_threshold.unwrap_or_default(),
+        humantime::format_duration(limits.fault_window),
+        bad.stats().last_fault().as_deref().map_or("", String::as_str)
+    )
 }

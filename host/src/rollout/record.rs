@@ -73,7 +73,8 @@ pub(crate) struct Record {
     pub(crate) received_at: String,
     /// When it last became the active one.
     pub(crate) activated_at: Option<String>,
-    /// The same as a number that grows with each activation of whatever version.
+    /// The same as a number that grows with each activation of whatever version; 0 where it must not decide
+    /// unless it is asked for.
     pub(crate) activation: u64,
     /// Of the component, in bytes.
     pub(crate) size: u64,
@@ -109,10 +110,12 @@ impl Record {
 
     /// Whether it may stand in for another: it has decided, and not too badly.
     pub(crate) fn served_well(&self) -> bool {
-        self.activation > 0 && self.state != State::Quarantined
+        self.activation > 0
     }
 
+    /// From now on it stands in for no other, until it has been activated again.
     pub(crate) fn fails(&mut self, state: State, step: Step, reason: String) {
+        self.activation = 0;
         self.state = state;
         self.step = Some(step);
         self.reason = Some(reason);

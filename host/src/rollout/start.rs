@@ -15,7 +15,7 @@ use super::{Book, Events, Origin, Rollout, off_thread};
 use crate::config::{self, Component, Config, Diagnostic, Diagnostics, SourceMap};
 use crate::gateway::StartError;
 use crate::policy::{
-    CasesOf, Engine, Kind, LoadError, Sizing, Source, Step, THIS_PROGRAM, Version, short_name,
+    CasesOf, Engine, Kind, LoadError, Sizing, Source, THIS_PROGRAM, Version, file_size, short_name,
     verify,
 };
 use crate::snapshot::{Generation, Roster};
@@ -28,16 +28,15 @@ pub(crate) async fn begin(config: &Config, source: &SourceMap) -> Result<Rc<Roll
         Some(folder) => {
             let store = Store::open(folder)
                 .map_err(|error| StartError::State { folder: folder.clone(), error })?;
-            Some(Arc::new(store))
+            Some(store)
         }
     };
-    let engine = engine(config)?;
+    let engine = engine(config, compiled_folder(config))?;
     let services = service_names(config);
     let mut books = Vec::new();
     let mut wrong = Vec::new();
     for kind in Kind::ALL {
-        let opening =
-            Opening { engine: &engine, store: store.as_deref(), kind, services: &services };
+        let opening = Opening { engine: &engine, store: store.as_ref(), kind, services: &services };
         match opening.open(config.policy(kind).clone()).await {
             Ok(opened) => books.push(opened),
             Err(error) => wrong.extend(diagnostics_of(source, kind, error)),
@@ -60,9 +59,10 @@ pub(crate) async fn begin(config: &Config, source: &SourceMap) -> Result<Rc<Roll
         books: RefCell::new(books),
         looking: Mutex::new(()),
         switching: Mutex::new(()),
+        reloading: Mutex::new(()),
         activations: Cell::new(activations),
         has_litter: Cell::new(true),
-        store,
+        store: store.map(|store| Arc::new(Mutex::new(store))),
         events: Events::new(),
         counts,
     });
@@ -74,13 +74,17 @@ pub(crate) async fn begin(config: &Config, source: &SourceMap) -> Result<Rc<Roll
 
 /// Whether the configuration's policies are good: everything short of deciding.
 pub(crate) async fn check(config: &Config, source: &SourceMap) -> Result<(), StartError> {
-    let engine = engine(config)?;
+    // Where there is no folder yet none is made: who checks may be another user than who serves.
+    let engine = engine(config, compiled_folder(config).filter(|folder| folder.is_dir()))?;
     let services = service_names(config);
     let mut wrong = Vec::new();
     for kind in Kind::ALL {
         let opening = Opening { engine: &engine, store: None, kind, services: &services };
         let policy = config.policy(kind);
-        let checked = async { opening.load(&named(policy).await?, policy, true).await };
+        let checked = async {
+            let (source, beside) = named(policy).await;
+            opening.load(&source?, policy, beside?.as_ref()).await
+        };
         if let Err(error) = checked.await {
             wrong.extend(diagnostics_of(source, kind, error));
         }
@@ -88,13 +92,18 @@ pub(crate) async fn check(config: &Config, source: &SourceMap) -> Result<(), Sta
     Diagnostics::of(wrong).map_or(Ok(()), |wrong| Err(StartError::Refused(wrong)))
 }
 
-fn engine(config: &Config) -> Result<Engine, StartError> {
+/// Where what was compiled is kept.
+fn compiled_folder(config: &Config) -> Option<PathBuf> {
+    let beside = config.server.state_dir.as_ref().map(|folder| folder.join("compiled"));
+    config.server.cache_dir.clone().or(beside)
+}
+
+fn engine(config: &Config, compiled: Option<PathBuf>) -> Result<Engine, StartError> {
     let limits = Kind::ALL.map(|kind| &config.policy(kind).limits);
     let sizing = Sizing::of(config.server.workers, limits);
     let engine = Engine::new(sizing, PathBuf::from(THIS_PROGRAM))
         .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-    let compiled = config.server.state_dir.as_ref().map(|folder| folder.join("compiled"));
-    match config.server.cache_dir.clone().or(compiled) {
+    match compiled {
         None => Ok(engine),
         Some(folder) => engine
             .with_cache(&folder)
@@ -106,9 +115,12 @@ fn service_names(config: &Config) -> Vec<String> {
     config.services.iter().map(|service| service.name.clone()).collect()
 }
 
-async fn named(policy: &config::Policy) -> Result<Source, LoadError> {
+/// What the configuration names, and the cases beside it.
+pub(super) async fn named(
+    policy: &config::Policy,
+) -> (Result<Source, LoadError>, Result<Option<Json>, LoadError>) {
     let policy = policy.clone();
-    off_thread(move || Source::named(&policy)).await
+    off_thread(move || (Source::named(&policy), cases_beside(&policy.component))).await
 }
 
 /// The self-test beside a component's file: `routing.cases.json` beside `routing.wasm`.
@@ -118,7 +130,7 @@ pub(super) fn cases_beside(component: &Component) -> Result<Option<Json>, LoadEr
     let wrong = |error: &dyn std::fmt::Display| {
         LoadError::SelfTest(format!("the cases in {}: {error}", path.display()))
     };
-    match std::fs::read(&path) {
+    match file_size(&path).and_then(|_| std::fs::read(&path)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(wrong(&error)),
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| wrong(&error)),
@@ -145,34 +157,54 @@ impl Opening<'_> {
                 None
             }
         });
-        let named = named(&policy).await;
+        let (named, beside) = named(&policy).await;
         let digest = named.as_ref().ok().map(Source::sha256);
         let (mut active, mut book) = (
             history.as_ref().and_then(|history| history.active.clone()),
-            Book { policy, file: None, previous: None, records: Vec::new() },
+            Book {
+                policy,
+                file: digest.clone(),
+                file_looked_at: None,
+                beside: None,
+                previous: None,
+                records: Vec::new(),
+            },
         );
         if let Some(history) = history {
-            book.file = history.file;
+            book.file_looked_at = history.file;
             book.previous = history.previous;
             book.records = history.versions;
+            // Nobody looks at them any more, and nobody was told of them.
+            book.records.retain(|it| !matches!(it.state, State::Received | State::Compiled));
         }
+        // A file's cases that are no good refuse the file, and nothing else.
+        book.beside = beside.as_ref().ok().cloned().flatten();
         active.take_if(|active| book.find(active).is_none());
-        let unchanged = match (&book.file, &digest) {
-            (Some(before), Some(now)) => before == now,
+        let refused = |sha256: &String| {
+            book.records.iter().any(|it| it.sha256 == *sha256 && it.state == State::Refused)
+        };
+        let unchanged = match (&book.file_looked_at, &digest) {
+            // What it was refused for may be another now: a limit, a service.
+            (Some(before), Some(now)) => before == now && !refused(now),
             // What cannot be read has not become something else.
             (Some(_), None) => true,
             (None, _) => false,
         };
         let Some(active) = active else {
-            return self.take(book, named?, digest).await;
+            return self.take(book, named?, beside?).await;
         };
         if !unchanged {
             let source = named.as_ref().expect("what has changed was read");
-            match self.load(source, &book.policy, true).await {
+            let loaded = match &beside {
+                Ok(beside) => self.load(source, &book.policy, beside.as_ref()).await,
+                Err(error) => Err(LoadError::SelfTest(error.to_string())),
+            };
+            match loaded {
                 Ok(version) => {
                     self.note(&mut book, source, version.clone());
-                    book.previous = Some(active).filter(|it| **it != **version.name());
-                    book.file = digest;
+                    if active != *version.name() {
+                        book.previous = Some(active);
+                    }
                     settle(&mut book, version.name());
                     return Ok((book, version));
                 }
@@ -184,11 +216,13 @@ impl Opening<'_> {
                         policy, version, %error,
                         "what the configuration names is refused: the version before goes on"
                     );
-                    let mut record = Record::received(source, self.origin(&book), None);
-                    record.fails(State::Refused, error.step(), error.to_string());
-                    book.records.retain(|known| known.version != record.version);
-                    book.records.push(record);
-                    book.file = digest.clone();
+                    if !error.may_be_the_machines(false) {
+                        let mut record = Record::received(source, self.origin(&book), None);
+                        record.fails(State::Refused, error.step(), error.to_string());
+                        book.records.retain(|known| known.version != record.version);
+                        book.records.push(record);
+                        book.file_looked_at = digest;
+                    }
                 }
             }
         }
@@ -209,14 +243,15 @@ impl Opening<'_> {
                 }
                 Err(error) => {
                     let (policy, version) = (self.kind.name(), &*candidate);
-                    tracing::error!(policy, version, error, "cannot be restored");
-                    let record = book.find_mut(&candidate).expect("as above");
-                    record.fails(State::Refused, Step::Activate, error);
-                    record.activation = 0;
+                    tracing::error!(policy, version, %error, "cannot be restored");
+                    if !error.may_be_the_machines(true) {
+                        let record = book.find_mut(&candidate).expect("as above");
+                        record.fails(State::Refused, error.step(), error.to_string());
+                    }
                 }
             }
         }
-        self.take(book, named?, digest).await
+        self.take(book, named?, beside?).await
     }
 
     /// What the configuration names decides.
@@ -224,40 +259,50 @@ impl Opening<'_> {
         &self,
         mut book: Book,
         source: Source,
-        digest: Option<String>,
+        beside: Option<Json>,
     ) -> Result<(Book, Arc<Version>), LoadError> {
-        let version = self.load(&source, &book.policy, true).await?;
+        let version = self.load(&source, &book.policy, beside.as_ref()).await?;
         self.note(&mut book, &source, version.clone());
-        book.file = digest;
         settle(&mut book, version.name());
         Ok((book, version))
     }
 
+    /// A version that has passed its cases when it came in, and is asked none again: those of today may be
+    /// for another.
     async fn restore(
         &self,
         record: &Record,
         policy: &config::Policy,
-    ) -> Result<Arc<Version>, String> {
+    ) -> Result<Arc<Version>, LoadError> {
         let store = self.store.expect("the history came from there");
-        let source = store.source(record).map_err(|error| error.to_string())?;
-        self.load(&source, policy, false).await.map_err(|error| error.to_string())
+        let source = store.source(record).map_err(|error| LoadError::Read {
+            path: format!("{} in `server.state_dir`", record.component_sha256),
+            error,
+        })?;
+        self.verified(&source, policy, &[]).await
     }
 
+    /// What the configuration names, with the cases beside it.
     async fn load(
         &self,
         source: &Source,
         policy: &config::Policy,
-        is_the_files: bool,
+        beside: Option<&Json>,
+    ) -> Result<Arc<Version>, LoadError> {
+        let mut cases = vec![(CasesOf::Configuration, &policy.cases)];
+        cases.extend(beside.map(|cases| (CasesOf::Component, cases)));
+        self.verified(source, policy, &cases).await
+    }
+
+    async fn verified(
+        &self,
+        source: &Source,
+        policy: &config::Policy,
+        cases: &[(CasesOf, &Json)],
     ) -> Result<Arc<Version>, LoadError> {
         let loaded = Version::load(self.engine, self.kind, source, policy, self.services).await?;
         let loaded = Arc::new(loaded);
-        let beside = match is_the_files {
-            true => cases_beside(&policy.component)?,
-            false => None,
-        };
-        let mut cases = vec![(CasesOf::Configuration, &policy.cases)];
-        cases.extend(beside.as_ref().map(|cases| (CasesOf::Component, cases)));
-        verify(self.engine, &loaded, &cases).await?;
+        verify(self.engine, &loaded, cases).await?;
         Ok(loaded)
     }
 
@@ -279,6 +324,7 @@ impl Opening<'_> {
         record.activation = last + 1;
         record.activated_at = Some(now());
         record.loaded = Some(version);
+        book.file_looked_at = Some(record.sha256.clone());
         book.records.push(record);
         if let Some(store) = self.store
             && let Err(error) = store.keep(source)
@@ -297,8 +343,6 @@ fn settle(book: &mut Book, active: &str) {
         record.state = match record.state {
             _ if *record.version == *active => State::Active,
             _ if is_previous => State::Previous,
-            // Nobody looks at it any more.
-            State::Received | State::Compiled => State::Refused,
             State::Active | State::Previous => State::Retired,
             other => other,
         };

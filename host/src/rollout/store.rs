@@ -8,6 +8,7 @@
 //!   retry.json
 //!   objects/<sha256>    components and configurations, by their contents
 //!   compiled/           what they were compiled to, where `server.cache_dir` is off
+//!   routing.json.bad    a history that made no sense: while it is there, no object is removed
 //! ```
 //! Every file appears whole, under its name, or not at all.
 
@@ -29,6 +30,9 @@ const FORMAT: u32 = 1;
 
 /// What the names of files begin with that are not whole yet.
 const UNFINISHED: &str = ".unfinished-";
+
+/// How the name of a history ends that makes no sense.
+const SET_ASIDE: &str = "json.bad";
 
 /// What a policy's file holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,17 +101,25 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read?,
         };
-        let history: History = serde_json::from_slice(&bytes)?;
-        match history.format {
-            FORMAT => Ok(Some(history)),
+        #[derive(Deserialize)]
+        struct OfFormat {
+            format: u32,
+        }
+        match serde_json::from_slice::<OfFormat>(&bytes)?.format {
+            FORMAT => Ok(serde_json::from_slice(&bytes)?),
             other => Err(io::Error::other(format!("it is of format {other}, not {FORMAT}"))),
         }
     }
 
-    /// Puts a file that makes no sense out of the way, for somebody to look at.
+    /// Puts a file that makes no sense out of the way, for somebody to look at. While one is there, nothing
+    /// that it may name is removed.
     pub(super) fn set_aside(&self, kind: Kind) {
         let file = self.history_file(kind);
-        let _ = fs::rename(&file, file.with_extension("json.bad")); // It is overwritten, then.
+        let aside = file.with_extension(SET_ASIDE);
+        // The first one has more history.
+        if !aside.exists() {
+            let _ = fs::rename(&file, aside); // It is overwritten, then.
+        }
     }
 
     /// Writes a policy's history.
@@ -146,8 +158,12 @@ impl Store {
         Ok(Source::new(read(&record.component_sha256)?.into(), config.into()))
     }
 
-    /// Removes what none of these is made of.
+    /// Removes what none of these is made of, unless a history that was put aside may name it.
     pub(super) fn prune<'a>(&self, kept: impl Iterator<Item = &'a Record>) -> io::Result<()> {
+        if Kind::ALL.iter().any(|kind| self.history_file(*kind).with_extension(SET_ASIDE).exists())
+        {
+            return Ok(());
+        }
         let kept: HashSet<&str> =
             kept.flat_map(|record| [&*record.component_sha256, &*record.config_sha256]).collect();
         for entry in fs::read_dir(self.folder.join("objects"))? {

@@ -10,7 +10,7 @@ use tokio::sync::{MutexGuard, oneshot};
 use super::events::{Details, What};
 use super::record::{self, State};
 use super::{Failure, Rollout};
-use crate::policy::{Kind, LoadError, Version};
+use crate::policy::{Kind, LoadError, Step, Version};
 use crate::snapshot::{Generation, Roster};
 use crate::telemetry::rollout::Cause;
 use crate::worker::Command;
@@ -19,8 +19,8 @@ use crate::worker::Command;
 const SWITCH_TIME_LONG: Duration = Duration::from_secs(2);
 
 impl Rollout {
-    /// Has this version decide, everywhere, in one step. Returns how long the step took; none where it decides
-    /// already.
+    /// Has this version decide, everywhere, in one step, and writes that down. Returns how long the step took;
+    /// none where it decides already.
     pub(super) async fn switch(
         &self,
         kind: Kind,
@@ -32,12 +32,17 @@ impl Rollout {
         let switching = self.switching.lock().await;
         // Somebody else may have come first.
         self.matches(kind, if_match)?;
-        self.switch_held(switching, kind, version, cause, by).await
+        let switched = self.switch_held(&switching, kind, version, cause, by).await;
+        // The next need not wait for the disk.
+        drop(switching);
+        self.persist(kind).await;
+        switched
     }
 
+    /// The same, while nobody else may, and without writing it down.
     pub(super) async fn switch_held(
         &self,
-        _switching: MutexGuard<'_, ()>,
+        _switching: &MutexGuard<'_, ()>,
         kind: Kind,
         version: &Arc<Version>,
         cause: Cause,
@@ -52,8 +57,8 @@ impl Rollout {
             self.publish(generation).await;
             return Err(match error {
                 // It is nothing that the version has done.
-                LoadError::Worker(text) => Failure::Unable(text),
-                error => self.refuse(kind, version.name(), error, by.as_deref()).await,
+                LoadError::Unable { text, .. } => Failure::Unable(text),
+                error => self.refuse(kind, version.name(), error, by.as_deref()),
             });
         }
         if self.book(kind).find(version.name()).is_none() {
@@ -94,7 +99,6 @@ impl Rollout {
         };
         let details = Details { by: by.as_deref(), generation: Some(number), ..Details::default() };
         self.events.tell(kind, version.name(), what, &details);
-        self.persist(kind).await;
         Ok(Some(took))
     }
 
@@ -119,7 +123,7 @@ impl Rollout {
 
     /// All workers make instances of it, each on its own.
     pub(super) async fn set_up(&self, version: &Arc<Version>) -> Result<(), LoadError> {
-        let gone = || LoadError::Worker("the gateway is draining".into());
+        let gone = || LoadError::unable(Step::Activate, "the gateway is draining");
         let mut answers = Vec::new();
         let commands = self.commands.borrow().clone();
         for worker in &commands {

@@ -15,7 +15,7 @@ use inotify::{Inotify, WatchMask, Watches};
 use tokio::time::Instant;
 
 use super::Rollout;
-use crate::config::Component;
+use crate::config::{self, Component};
 use crate::policy::Kind;
 
 /// After a change nothing more may change for so long: files are written in several steps.
@@ -30,11 +30,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Room for what the system tells at once.
 const EVENTS_BYTES: usize = 4 << 10;
 
-/// What tells one file from another that took its place.
-type Stamp = Option<(u64, u64, i64, i64, u64)>;
+/// What tells one file from another that took its place; nothing where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(Option<(u64, u64, i64, i64, u64)>);
 
-/// Calls `changed` after each change of the configuration's file or of one that it names.
-pub(crate) async fn watch(rollout: Rc<Rollout>, config: Option<PathBuf>, changed: impl AsyncFn()) {
+impl Stamp {
+    /// As it is now: to be taken before the file is read, so that no change is missed.
+    pub fn of(file: &Path) -> Stamp {
+        let found = fs::metadata(file).ok();
+        Stamp(found.map(|it| (it.dev(), it.ino(), it.mtime(), it.mtime_nsec(), it.size())))
+    }
+}
+
+/// Calls `changed` after each change of the configuration's file or of one that it names. `read` are the
+/// stamps of those that were read: the configuration's first, where it has a file.
+pub(crate) async fn watch(
+    rollout: Rc<Rollout>,
+    config: Option<PathBuf>,
+    read: Vec<Stamp>,
+    changed: impl AsyncFn(),
+) {
     let (mut watches, mut touches) = match watcher() {
         Ok((watches, touches)) => (Some(watches), touches.left_stream()),
         Err(error) => {
@@ -43,18 +58,22 @@ pub(crate) async fn watch(rollout: Rc<Rollout>, config: Option<PathBuf>, changed
         }
     };
     let mut files = files(&rollout, config.as_deref());
-    let mut stamps: Vec<Stamp> = files.iter().map(|file| stamp(file)).collect();
+    let mut stamps = read;
+    let mut is_first = true;
     loop {
         if let Some(watches) = &mut watches {
             follow(watches, &files);
         }
-        if tokio::time::timeout(LOOK_EVERY, touches.next()).await.is_ok() {
+        // What has changed since it was read, nobody tells.
+        if !std::mem::take(&mut is_first)
+            && tokio::time::timeout(LOOK_EVERY, touches.next()).await.is_ok()
+        {
             let until = Instant::now() + UNREST_MAX;
             while Instant::now() < until
                 && tokio::time::timeout(QUIET, touches.next()).await.is_ok()
             {}
         }
-        let now: Vec<Stamp> = files.iter().map(|file| stamp(file)).collect();
+        let now: Vec<Stamp> = files.iter().map(|file| Stamp::of(file)).collect();
         if now == stamps {
             continue;
         }
@@ -63,7 +82,7 @@ pub(crate) async fn watch(rollout: Rc<Rollout>, config: Option<PathBuf>, changed
         // As they were before they were read: what came meanwhile is a change of its own.
         stamps = match now.len() == files.len() {
             true => now,
-            false => files.iter().map(|file| stamp(file)).collect(),
+            false => files.iter().map(|file| Stamp::of(file)).collect(),
         };
     }
 }
@@ -76,14 +95,17 @@ fn watcher() -> std::io::Result<(Watches, impl Stream<Item = ()>)> {
 }
 
 fn files(rollout: &Rollout, config: Option<&Path>) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = config.into_iter().map(Path::to_owned).collect();
-    for kind in Kind::ALL {
-        if let Component::File(path) = &rollout.book(kind).policy.component {
-            files.push(path.clone());
-            files.push(path.with_extension("cases.json"));
-        }
-    }
-    files
+    let named = Kind::ALL.into_iter().flat_map(|kind| files_of(&rollout.book(kind).policy));
+    config.into_iter().map(Path::to_owned).chain(named).collect()
+}
+
+/// The files that a policy is read from.
+pub(crate) fn files_of(policy: &config::Policy) -> impl Iterator<Item = PathBuf> + use<> {
+    let files = match &policy.component {
+        Component::File(path) => vec![path.clone(), path.with_extension("cases.json")],
+        _ => Vec::new(),
+    };
+    files.into_iter()
 }
 
 /// Watches the folders of these files: anew each time, since one may be another than before.
@@ -104,9 +126,4 @@ fn follow(watches: &mut Watches, files: &[PathBuf]) {
             tracing::debug!(folder = %folder.display(), %error, "cannot watch a folder");
         }
     }
-}
-
-fn stamp(file: &Path) -> Stamp {
-    let found = fs::metadata(file).ok()?;
-    Some((found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.size()))
 }

@@ -29,6 +29,7 @@ pub(crate) const LIMITS: &[&str] = &[
     "compile_memory_max",
     "compile_cpu",
     "compile_timeout",
+    "self_test_timeout",
     "configure_timeout",
     "memory_max",
     "table_elements_max",

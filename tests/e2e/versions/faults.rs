@@ -154,3 +154,53 @@ async fn one_that_was_put_out_of_service_stands_in_for_nobody() {
     assert_eq!(policy["previous"], good.as_str());
     assert_eq!(state_of(&policy, &bad), "quarantined");
 }
+
+/// What stands in for the active one fails on the same requests: it must not take its place.
+#[tokio::test]
+async fn the_last_good_one_that_fails_as_well_is_put_out_of_service_with_it() {
+    let folder = TempDir::new().unwrap();
+    let lines = format!(
+        "policy_limits.fault_threshold = 3\nserver.state_dir = {}",
+        toml_path(&folder.path().join("state"))
+    );
+    let (_writer, gateway, good, first) = after_good("trap", &lines).await;
+    let other = Push::of(guest("trap")).config(json!({ "another": true }));
+    let second = gateway.pushed("routing", other).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.get("/evil").await.status(), 503);
+    }
+    // It has to be loaded again: there is room for two beside the active one.
+    let policy = gateway.policy_when("routing", |it| it["active"] == good.as_str()).await;
+    assert_eq!(state_of(&policy, &first), "quarantined");
+    assert_eq!(state_of(&policy, &second), "quarantined");
+    assert_eq!(policy["previous"], Value::Null);
+    assert_eq!(mark_of(&gateway.get("/evil").await).as_deref(), Some("good"));
+}
+
+/// An operator's remedy is under way when the last fault that there may be happens.
+#[tokio::test]
+async fn what_has_just_been_activated_is_not_thrown_out_for_the_one_before() {
+    let lines = "policy_limits.fault_threshold = 3\npolicy_limits.memory_max = \"64MiB\"\n\
+                 log.level = \"debug\"";
+    let (_writer, gateway, _good, bad) = after_good("trap", lines).await;
+    // So many routes take a while to configure.
+    let routes: Vec<Value> = (0..10_000)
+        .map(|number| json!({ "path_prefix": format!("/{number}"), "service": "writer" }))
+        .chain([json!({ "path_prefix": "/", "service": "writer" })])
+        .collect();
+    let remedy = Push::of(routing()).config(json!({ "routes": routes }));
+    let verified = || gateway.log.lines().iter().filter(|line| line.contains("verified")).count();
+    let before = verified();
+    let faults = async {
+        let is_next = async || (verified() > before).then_some(());
+        eventually("it to wait for the workers alone", is_next).await;
+        for _ in 0..3 {
+            gateway.get("/evil").await;
+        }
+    };
+    let (remedy, ()) = tokio::join!(gateway.pushed("routing", remedy), faults);
+    gateway.log.line_with(&["quarantined", &bad]).await;
+    // Whatever was to follow has its time.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(gateway.policy("routing").await["active"], remedy.as_str());
+}

@@ -152,3 +152,73 @@ async fn a_version_that_was_pushed_stays_until_the_file_changes() {
     replace(&file, &guest("trap"));
     gateway.policy_when("routing", |it| it["differs_from_file"] == false).await;
 }
+
+#[tokio::test]
+async fn one_that_its_cases_refused_is_tried_again_when_they_have_changed() {
+    let (writer, folder) = (Upstream::start().await, TempDir::new().unwrap());
+    let file = folder.path().join("routing.wasm");
+    fs::write(&file, guest("echo")).unwrap();
+    let gateway = routed_by(&file, folder.path(), &writer, "").await;
+    let before = gateway.policy("routing").await["active"].clone();
+    let cases = folder.path().join("routing.cases.json");
+    let of = |path: &str| json!([{ "request": { "path": path }, "decision": "decline" }]);
+    fs::write(&cases, of("/fine").to_string()).unwrap();
+    replace(&file, &guest("trap"));
+    gateway.log.line_with(&["refused", "self-test", "did not decline"]).await;
+    replace(&cases, b"[]");
+    gateway.policy_when("routing", |it| it["active"] != before).await;
+    replace(&cases, of("/fine").to_string().as_bytes());
+    gateway.log.line_with(&["the cases beside the component have changed"]).await;
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_the_gateway_starts_is_noticed() {
+    let (writer, folder) = (Upstream::start().await, TempDir::new().unwrap());
+    let file = folder.path().join("routing.wasm");
+    for milliseconds in [2, 5, 10, 20, 40, 80] {
+        fs::write(&file, guest("echo")).unwrap();
+        let changes = async {
+            tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+            replace(&file, &guest("trap"));
+        };
+        let start = routed_by(&file, folder.path(), &writer, "");
+        let (gateway, ()) = tokio::join!(start, changes);
+        gateway.policy_when("routing", |it| it["differs_from_file"] == false).await;
+        let declines = async || (gateway.get("/x").await.text() == "hello").then_some(());
+        orchestrator_tests::eventually("the new component to decide", declines).await;
+    }
+}
+
+/// What is not a file might never end.
+#[tokio::test]
+async fn a_pipe_is_no_component() {
+    let (writer, folder) = (Upstream::start().await, TempDir::new().unwrap());
+    let file = folder.path().join("routing.wasm");
+    fs::write(&file, guest("echo")).unwrap();
+    let mut gateway = routed_by(&file, folder.path(), &writer, "").await;
+    fs::remove_file(&file).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&file).status().unwrap();
+    assert!(made.success());
+    gateway.hang_up();
+    gateway.log.line_with(&["routing.wasm", "not a file"]).await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_version_that_is_being_looked_at_keeps_no_gateway_from_ending() {
+    let (writer, folder) = (Upstream::start().await, TempDir::new().unwrap());
+    let file = folder.path().join("routing.wasm");
+    fs::write(&file, guest("echo")).unwrap();
+    let lines =
+        "policy_limits.compile_cpu = \"1m\"\nserver.watch = false\nserver.cache_dir = \"off\"";
+    let mut gateway = routed_by(&file, folder.path(), &writer, lines).await;
+    replace(&file, &trials::many_functions());
+    gateway.hang_up();
+    let compiler = async || (!gateway.children().is_empty()).then_some(());
+    orchestrator_tests::eventually("the compiler to run", compiler).await;
+    gateway.terminate();
+    assert!(gateway.exit().await.success());
+    let seen: Vec<String> = gateway.log.lines();
+    assert!(!seen.iter().any(|line| line.contains("refused")), "it was not waited for: {seen:?}");
+}

@@ -215,3 +215,140 @@ async fn one_that_is_forgotten_while_it_is_asked_for_ends_nothing() {
     }
     assert_eq!(gateway.get("/x").await.status(), 200);
 }
+
+/// What the history on the disk says decides.
+fn written(kept: &Kept) -> Value {
+    let text = fs::read_to_string(kept.state().join("routing.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn a_switch_that_was_answered_is_written_whatever_else_is() {
+    let kept = Kept::new().await;
+    let gateway = kept.start().await;
+    let a = gateway.pushed("routing", marked("a")).await;
+    let b = gateway.pushed("routing", marked("b")).await;
+    for version in [&a, &b].into_iter().cycle().take(40) {
+        // What is refused is written as well, and so is what is staged.
+        let (switched, refused, staged) = tokio::join!(
+            gateway.activate("routing", version),
+            gateway.push("routing", Push::of("not wasm")),
+            gateway.push("routing", marked("c").staged()),
+        );
+        assert_eq!(switched.status(), 200);
+        refused.problem(422);
+        assert!(staged.status() < 300, "{}", staged.text());
+        assert_eq!(written(&kept)["active"], version.as_str());
+    }
+}
+
+#[tokio::test]
+async fn what_a_history_that_was_put_aside_may_name_is_kept() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    gateway.pushed("routing", marked("a")).await;
+    gateway.kill().await;
+    let objects = || {
+        let names = fs::read_dir(kept.state().join("objects")).unwrap().flatten();
+        names.map(|it| it.file_name()).collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = objects();
+    fs::write(kept.state().join("routing.json"), "{\"format\": 2}").unwrap();
+    let gateway = kept.start().await;
+    gateway.log.line_with(&["put aside", "format 2"]).await;
+    gateway.pushed("routing", marked("b")).await;
+    assert!(objects().is_superset(&before), "{before:?} {:?}", objects());
+}
+
+#[tokio::test]
+async fn one_that_was_put_out_of_service_is_not_good_because_it_was_looked_at_again() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    let first = gateway.policy("routing").await["active"].clone();
+    let good = gateway.pushed("routing", marked("good")).await;
+    let trap = || Push::of(guest("trap")).config(json!({}));
+    let bad = gateway.pushed("routing", trap()).await;
+    for _ in 0..5 {
+        gateway.get("/evil").await;
+    }
+    gateway.policy_when("routing", |it| it["active"] == good.as_str()).await;
+    assert!(gateway.push("routing", trap().staged()).await.status() < 300);
+    gateway.terminate();
+    gateway.exit().await;
+    let gateway = kept.start().await;
+    let policy = gateway.policy_when("routing", |it| it["last_good"] != Value::Null).await;
+    assert_eq!(policy["last_good"], first);
+    assert_eq!(state_of(&policy, &bad), "verified");
+}
+
+/// The lines of a configuration that marks responses, and has this said of the policy.
+fn marking_lines(kept: &Kept, mark: &str, more: &str) -> String {
+    let config = format!(
+        "policy.routing.config.routes = [{{ path_prefix = \"/\", service = \"writer\", \
+         response_headers.set = {{ x-mark = \"{mark}\" }} }}]\n{more}"
+    );
+    kept.lines("").replace(EVERYTHING_TO_WRITER, &config)
+}
+
+#[tokio::test]
+async fn what_was_refused_is_tried_again_at_the_next_start() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    let pushed = gateway.pushed("routing", marked("pushed")).await;
+    gateway.kill().await;
+    let case = "policy.routing.cases = [{ request.path = \"/x\", decision = \"decline\" }]";
+    let mut gateway =
+        Gateway::start_at(kept.folder.path(), &marking_lines(&kept, "file", case)).await;
+    // What served before is not asked the cases of another.
+    assert_eq!(gateway.policy("routing").await["active"], pushed.as_str());
+    gateway.log.line_with(&["the version before goes on", "did not decline"]).await;
+    gateway.kill().await;
+    let gateway = Gateway::start_at(kept.folder.path(), &marking_lines(&kept, "file", "")).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("file"));
+    gateway.policy_when("routing", |it| it["previous"] == pushed.as_str()).await;
+}
+
+#[tokio::test]
+async fn the_way_back_stays_when_the_file_names_what_decides() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    let before = gateway.policy("routing").await["active"].clone();
+    let config = json!({ "routes": [{
+        "path_prefix": "/", "service": "writer", "response_headers": { "set": { "x-mark": "same" } },
+    }] });
+    let pushed = gateway.pushed("routing", Push::of(routing()).config(config)).await;
+    gateway.kill().await;
+    let gateway = Gateway::start_at(kept.folder.path(), &marking_lines(&kept, "same", "")).await;
+    let policy = gateway.policy_when("routing", |it| it["previous"] != Value::Null).await;
+    assert_eq!((&policy["active"], &policy["previous"]), (&json!(pushed), &before));
+    assert_eq!(policy["differs_from_file"], false);
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_looked_at_to_the_end_is_looked_at_again() {
+    let kept = Kept::new().await;
+    let off = "server.cache_dir = \"off\"\npolicy_limits.compile_cpu = \"1m\"";
+    let mut gateway = Gateway::start_at(kept.folder.path(), &kept.lines(off)).await;
+    let file = kept.folder.path().join("orchestrator.toml");
+    let heavy = kept.folder.path().join("heavy.wasm");
+    fs::write(&heavy, trials::many_functions()).unwrap();
+    let lines = kept.lines(&format!("{off}\npolicy.retry.component = {}", toml_path(&heavy)));
+    fs::write(&file, orchestrator_tests::with_defaults(&lines)).unwrap();
+    let received = |it: &Value| names(it).iter().any(|(_, state)| state == "received");
+    gateway.policy_when("retry", received).await;
+    gateway.kill().await;
+    let gateway = Gateway::start_at(kept.folder.path(), &lines).await;
+    gateway.log.line_with(&["retry", "the version before goes on"]).await;
+    assert_eq!(names(&gateway.policy("retry").await)[0].1, "refused");
+}
+
+#[tokio::test]
+async fn the_check_makes_no_folder() {
+    let kept = Kept::new().await;
+    let file = kept.folder.path().join("orchestrator.toml");
+    fs::write(&file, orchestrator_tests::with_defaults(&kept.lines("server.cache_dir = \"off\"")))
+        .unwrap();
+    let ran = run([Path::new("check"), Path::new("--config"), &file]).await;
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!kept.state().exists());
+}

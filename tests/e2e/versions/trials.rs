@@ -49,7 +49,7 @@ async fn a_compilation_has_limits() {
 }
 
 /// A component that does nothing, at great length: a core module with large functions.
-fn many_functions() -> Vec<u8> {
+pub(super) fn many_functions() -> Vec<u8> {
     fn leb(mut number: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
@@ -224,4 +224,35 @@ async fn with_fresh_instances_nothing_is_remembered() {
         let reply = client.call(Request::get("/x")).await;
         assert_eq!(reply.header("x-asked").as_deref(), Some("1"));
     }
+}
+
+#[tokio::test]
+async fn a_self_test_has_a_time() {
+    let lines = "policy_limits.self_test_timeout = \"100ms\"\npolicy_limits.memory_max = \"64MiB\"";
+    // It is configured several times, which takes long with so many routes.
+    let routes: Vec<Value> = (0..20_000)
+        .map(|number| json!({ "path_prefix": format!("/{number}"), "service": "writer" }))
+        .collect();
+    let push = Push::of(routing()).config(json!({ "routes": routes }));
+    refused(lines, "routing", push, "self-test", &["self_test_timeout"]).await;
+}
+
+/// What the gateway itself could not do says nothing about the version.
+#[tokio::test]
+async fn one_whose_compiler_is_killed_is_not_refused() {
+    let (_writer, gateway) =
+        start("policy_limits.compile_cpu = \"1m\"\nserver.cache_dir = \"off\"").await;
+    let kill = async {
+        let child = orchestrator_tests::eventually("the compiler to run", async || {
+            gateway.children().first().copied()
+        });
+        let child = rustix::process::Pid::from_raw(child.await as i32).unwrap();
+        // It may still be the gateway that is about to become it.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    };
+    let (reply, ()) = tokio::join!(gateway.push("routing", Push::of(many_functions())), kill);
+    let detail = reply.problem(503);
+    assert!(detail.contains("killed from outside"), "{detail}");
+    assert_eq!(names(&gateway.policy("routing").await).len(), 1, "it is not known");
 }

@@ -23,7 +23,7 @@ error: unknown key `on_failure` in `[policy.retry]`
 3 | on_failure = "reject"
   | ^^^^^^^^^^ unknown
   |
-  = help: known in `[policy.retry]`: `component`, `instances`, `decision_timeout`, `wall_timeout`, `configure_timeout`, `instances_max`, `memory_max`, `result_max`, `stack_max`, `table_elements_max`, `tables_max`, `core_instances_max`, `log_lines_per_s`, `component_max`, `compile_memory_max`, `compile_cpu`, `compile_cpu_per_mib`, `compile_timeout`, `fault_threshold`, `fault_window`, `config`, `cases`
+  = help: known in `[policy.retry]`: `component`, `instances`, `decision_timeout`, `wall_timeout`, `configure_timeout`, `instances_max`, `memory_max`, `result_max`, `stack_max`, `table_elements_max`, `tables_max`, `core_instances_max`, `log_lines_per_s`, `component_max`, `compile_memory_max`, `compile_cpu`, `compile_cpu_per_mib`, `compile_timeout`, `self_test_timeout`, `fault_threshold`, `fault_window`, `config`, `cases`
 "##,
     );
 }

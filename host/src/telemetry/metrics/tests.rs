@@ -548,6 +548,7 @@ mod limits {
         ("policy_limits.compile_cpu", Limit),
         ("policy_limits.compile_cpu_per_mib", With("policy_limits.compile_cpu")),
         ("policy_limits.compile_timeout", Limit),
+        ("policy_limits.self_test_timeout", Limit),
         ("policy_limits.fault_threshold", Limit),
         ("policy_limits.fault_window", With("policy_limits.fault_threshold")),
     ];
