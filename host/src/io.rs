@@ -9,6 +9,9 @@ mod pace;
 mod pipe;
 mod timer;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;

@@ -358,8 +358,8 @@ impl RequestBody {
     ) -> Option<Poll<Result<(), Failed<UploadError>>>> {
         let mut incoming = self.incoming.borrow_mut();
         Some(match incoming.relay(to, cx)? {
-            Ok(Relayed::Moved(count)) => {
-                self.moved(count);
+            Ok(Relayed::Moved { came, .. }) => {
+                self.moved(came);
                 if incoming.is_end_stream() {
                     self.ended();
                 }
@@ -369,7 +369,13 @@ impl RequestBody {
                 self.client_is_waited_for();
                 Poll::Pending
             }
-            Ok(Relayed::SinkWaits) => Poll::Pending,
+            Ok(Relayed::SinkWaits { came }) => {
+                // They are the client's doing already: it is the service that is waited for.
+                if came > 0 {
+                    self.moved(came);
+                }
+                Poll::Pending
+            }
             Err(Failed::Socket(error)) => Poll::Ready(Err(Failed::Socket(error))),
             Err(Failed::Body(error)) => {
                 Poll::Ready(Err(Failed::Body(UploadError::Client(error.into()))))

@@ -203,18 +203,18 @@ impl Relay for ResponseBody {
     ) -> Option<Poll<Result<(), Failed<BodyError>>>> {
         let Source::Upstream(upstream) = &mut self.source else { return None };
         let error = match upstream.incoming.relay(to, cx)? {
-            Ok(Relayed::Moved(count)) => {
+            Ok(Relayed::Moved { went, .. }) => {
                 upstream.waiting_since = None;
                 upstream.finish_if_ended();
                 if let Some(record) = &mut self.record {
-                    record.bytes_out += count;
+                    record.bytes_out += went;
                 }
                 if self.is_end_stream() {
                     self.end(End::Done);
                 }
                 return Some(Poll::Ready(Ok(())));
             }
-            Ok(Relayed::SinkWaits) => {
+            Ok(Relayed::SinkWaits { .. }) => {
                 self.settle_down();
                 return Some(Poll::Pending);
             }

@@ -30,12 +30,12 @@ const RELAYED_MIN: u64 = 32 << 10;
 /// What became of a body that is relayed.
 #[derive(Debug)]
 pub(crate) enum Relayed {
-    /// So much of it has gone out.
-    Moved(u64),
+    /// So many bytes of it have come, and so many have gone out.
+    Moved { came: u64, went: u64 },
     /// Whoever sends it is waited for.
     SourceWaits,
-    /// Whoever gets it is waited for.
-    SinkWaits,
+    /// Whoever gets it is waited for, with these bytes, too, that have come just now.
+    SinkWaits { came: u64 },
 }
 
 /// How a body ends.
@@ -120,6 +120,7 @@ impl Incoming {
             Some(pipe) => pipe,
             None => self.pipe()?,
         };
+        let mut came = 0;
         if let (true, Some(connection)) = (pipe.is_empty(), &self.connection) {
             let left = self.left();
             let wire = &mut *connection.wire();
@@ -127,8 +128,9 @@ impl Incoming {
                 Poll::Pending => return Some(Ok(Relayed::SourceWaits)),
                 Poll::Ready(Err(error)) => return Some(Err(Failed::Body(error.into()))),
                 Poll::Ready(Ok(0)) => return Some(Err(Failed::Body(Error::Incomplete))),
-                Poll::Ready(Ok(count)) => self.framing = Framing::of_length(left - count as u64),
+                Poll::Ready(Ok(count)) => came = count as u64,
             }
+            self.framing = Framing::of_length(left - came);
         }
         self.note_end();
         let poured = to.poll_pour(&mut pipe, cx);
@@ -136,9 +138,9 @@ impl Incoming {
             self.pipe = Some(pipe);
         }
         match poured {
-            Poll::Pending => Some(Ok(Relayed::SinkWaits)),
+            Poll::Pending => Some(Ok(Relayed::SinkWaits { came })),
             Poll::Ready(Err(error)) => Some(Err(Failed::Socket(error))),
-            Poll::Ready(Ok(count)) => Some(Ok(Relayed::Moved(count as u64))),
+            Poll::Ready(Ok(count)) => Some(Ok(Relayed::Moved { came, went: count as u64 })),
         }
     }
 

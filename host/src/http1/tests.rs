@@ -1,3 +1,5 @@
+mod relayed;
+
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{HeaderMap, Method, Version};
