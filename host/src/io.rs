@@ -262,9 +262,9 @@ impl Socket {
     /// Ready when there may be something to read, or the end of it, or the peer's time is over.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = self.stream.poll_read_ready(cx);
+        self.awaits_bytes = polled.is_pending();
+        self.unwatched_since = None;
         if polled.is_pending() {
-            self.awaits_bytes = true;
-            self.unwatched_since = None;
             return self.poll_read_deadline(cx);
         }
         polled

@@ -1,6 +1,8 @@
 //! A client that leaves, at each stage of its request: what is done for it ends at once, nobody is
 //! blamed, and the log has its line.
 
+use std::time::Duration;
+
 use orchestrator_tests::{
     Answer, Client, Gateway, Request, Upstream, component, eventually, service, toml_path,
 };
@@ -176,6 +178,25 @@ async fn amid_a_body_that_its_service_does_not_take() {
     let length = 1_000_000_000;
     client.send(format!("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
     assert!(client.send_until_stuck(length).await < length);
+    client.reset();
+    is_gone(&line_of_the_lost(&gateway).await, 1);
+}
+
+/// The same where the client was waited for before, and no timer is left of that.
+#[tokio::test]
+async fn amid_a_body_that_its_service_has_taken_for_a_while() {
+    let writer = Upstream::answering([Answer::hang().before_body()]).await;
+    let lines = "proxy.idle_timeout = \"1h\"\nlimits.body_rate_min = \"off\"\n\
+                 limits.keep_alive_timeout = \"1s\"";
+    let gateway = Gateway::before([&writer], lines).await;
+    let mut client = gateway.connect().await;
+    let length = 1_000_000_000;
+    client.send(format!("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
+    client.send(vec![b'x'; 100_000]).await;
+    // All of that is taken, and more is waited for.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(client.send_until_stuck(length).await < length);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     client.reset();
     is_gone(&line_of_the_lost(&gateway).await, 1);
 }
