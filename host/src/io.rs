@@ -412,9 +412,9 @@ impl Socket {
     /// Has all of a `100 Continue` that was begun out, before anything follows it.
     fn poll_continued(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.continuing.is_empty() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, self.continuing))?;
+            let written = Pin::new(&mut self.stream).poll_write(cx, self.continuing);
+            let count = ready!(self.after_write(written, self.continuing.len(), cx))?;
             self.continuing = &self.continuing[count..];
-            self.meter.written.set(self.meter.written.get() + count as u64);
         }
         Poll::Ready(Ok(()))
     }

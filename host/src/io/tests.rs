@@ -1,3 +1,4 @@
+use std::future::poll_fn;
 use std::net::Ipv4Addr;
 
 use tokio::net::TcpListener;
@@ -42,4 +43,14 @@ pub(crate) async fn fill(socket: &Socket) {
     while timeout(A_WHILE, socket.stream.writable()).await.is_ok() {
         let _ = socket.stream.try_write(&[0; 64 << 10]); // Ends when it fails for long enough.
     }
+}
+
+#[tokio::test]
+async fn who_does_not_take_a_100_is_a_reader_that_stalls() {
+    let (mut socket, _client) = client().await;
+    fill(&socket).await;
+    socket.meter.owe_continue();
+    let sent = timeout(SOON, poll_fn(|cx| socket.poll_continue(cx))).await.expect("an end");
+    assert_eq!(sent.expect_err("nothing is taken").kind(), io::ErrorKind::TimedOut);
+    assert_eq!(socket.meter.cut(), Some(Cut::WriteStall));
 }
