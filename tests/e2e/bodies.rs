@@ -339,6 +339,23 @@ mod unwanted {
     }
 
     #[tokio::test]
+    async fn what_comes_behind_the_last_request_costs_nobody_the_answer() {
+        let writer = Upstream::start().await;
+        let gateway = knowing_one_path(&writer).await;
+        // Of more than 4 KiB the gateway reads the rest later, or not at all.
+        for (path, head_bytes) in [("/known", 200), ("/unknown", 200), ("/unknown", 4096)] {
+            let mut client = gateway.connect().await;
+            let mut request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: ");
+            request += &"x".repeat(head_bytes - request.len() - 4);
+            client.send(format!("{request}\r\n\r\n{}", "x".repeat(20_000))).await;
+            let status = if path == "/known" { 200 } else { 404 };
+            assert_eq!(client.reply().await.status(), status);
+            let end = within("the end", client.wire.some(1)).await;
+            assert_eq!(end.expect("no reset"), b"", "{path} {head_bytes}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_short_rest_is_not_taken_for_the_next_request() {
         let writer = Upstream::with(|_| Answer::status(401).before_body()).await;
         let lines = "limits.header_timeout = \"100ms\"\nlimits.keep_alive_timeout = \"5s\"";

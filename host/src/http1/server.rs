@@ -188,12 +188,15 @@ impl Connection {
     }
 
     fn has_unread(&self) -> bool {
-        self.0.rest.get() != Rest::Ended || !self.wire().read.is_empty()
+        let wire = self.wire();
+        let is_read = self.0.rest.get() == Rest::Ended && wire.read.is_empty();
+        !is_read || !wire.socket.has_nothing_at_all()
     }
 
     /// Ends the connection so that the client can read its last response.
     async fn close(&self) {
         self.rest_is(Rest::Abandoned);
+        self.wire().socket.meter().leaves_unread();
         // It is over either way.
         let _ = poll_fn(|cx| Pin::new(&mut self.wire().socket).poll_shutdown(cx)).await;
     }

@@ -135,6 +135,11 @@ impl Meter {
         self.owes_continue.set(false);
     }
 
+    /// The connection ends, and what still comes is not read.
+    pub(crate) fn leaves_unread(&self) {
+        self.unread.set(true);
+    }
+
     /// What nobody wanted of the last request has been read: what comes now is the next one.
     pub(crate) fn all_is_read(&self) {
         self.unread.set(false);
