@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use orchestrator_tests::{
-    Answer, Client, Gateway, Request, Upstream, component, eventually, service, toml_path,
+    Answer, Client, Gate, Gateway, Request, Upstream, component, eventually, service, toml_path,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -227,6 +227,28 @@ async fn with_another_request_behind_the_one_that_waits() {
         is_gone(&line_of_the_departed(&gateway, &writer).await, 1);
         assert_eq!(writer.count(), 1);
     }
+}
+
+/// The service has agreed to another protocol, and nobody is there to be told.
+#[tokio::test]
+async fn before_its_tunnel_begins() {
+    let gate = Gate::new();
+    let agreed =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: chat/1\r\n\r\n";
+    let writer = Upstream::answering([Answer::bytes(agreed).behind(&gate).then_flood()]).await;
+    let gateway = Gateway::before([&writer], ONE_FAULT_OPENS).await;
+    let mut client = gateway.connect().await;
+    let upgrade = Request::get("/x").header("Connection", "upgrade").header("Upgrade", "chat/1");
+    client.begin(&upgrade).await;
+    writer.received(|_| true).await;
+    // It learns of both at once.
+    gateway.halt();
+    client.reset();
+    gate.open();
+    eventually("the 101 to be sent", async || (writer.flooded() > 0).then_some(())).await;
+    gateway.go_on();
+    let line = line_of_the_departed(&gateway, &writer).await;
+    assert_eq!((&line["status"], &line["why"]), (&json!(101), &json!("client_gone")), "{line}");
 }
 
 #[tokio::test]
