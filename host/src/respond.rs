@@ -76,7 +76,6 @@ pub(crate) enum Refusal {
 pub(crate) struct Client {
     origin: Option<HeaderValue>,
     takes_trailers: bool,
-    version: Version,
 }
 
 impl Client {
@@ -84,7 +83,6 @@ impl Client {
         Client {
             origin: head.headers.get(ORIGIN).cloned(),
             takes_trailers: headers::takes_trailers(head.version, &head.headers),
-            version: head.version,
         }
     }
 }
@@ -129,7 +127,7 @@ pub(crate) fn respond(
             *response.headers_mut() = headers;
             let mut response = own(response, record);
             response.headers_mut().insert(headers::X_REQUEST_ID, exchange.request_id.clone());
-            close_where_due(exchange, client.version, response.headers_mut());
+            close_where_due(exchange, response.headers_mut());
             return response;
         }
         Outcome::Refused(refusal) => {
@@ -141,15 +139,15 @@ pub(crate) fn respond(
     if is_own {
         response.headers_mut().insert(headers::X_REQUEST_ID, exchange.request_id.clone());
     }
-    close_where_due(exchange, client.version, response.headers_mut());
+    close_where_due(exchange, response.headers_mut());
     response
 }
 
 /// Says so where the connection cannot serve another request.
-fn close_where_due(exchange: &Exchange, client: Version, headers: &mut HeaderMap) {
+fn close_where_due(exchange: &Exchange, headers: &mut HeaderMap) {
     // A client that was not asked for its body may send it or not: what follows would be a guess.
     let unasked = exchange.expectation.is_some() && !exchange.body.whole();
-    if (exchange.worker().draining() || unasked) && client == Version::HTTP_11 {
+    if exchange.worker().draining() || unasked {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }

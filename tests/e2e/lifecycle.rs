@@ -62,6 +62,25 @@ async fn sigterm_lets_a_request_under_way_finish() {
     assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
+/// In HTTP/1.0 nothing but their own wish keeps connections.
+#[tokio::test]
+async fn sigterm_has_answers_keep_no_connection_of_an_http_1_0_client() {
+    let gate = Gate::new();
+    let writer = Upstream::answering([Answer::ok("finished").behind(&gate)]).await;
+    let mut gateway = Gateway::before([&writer], "").await;
+    let mut client = gateway.connect().await;
+    client.send("GET /x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").await;
+    writer.received(|_| true).await;
+    gateway.terminate();
+    until_refused(&gateway).await;
+    gate.open();
+    let reply = client.reply().await;
+    assert_eq!(reply.text(), "finished");
+    assert_ne!(reply.header("connection").as_deref(), Some("keep-alive"));
+    client.ended().await;
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn sigterm_lets_bodies_under_way_finish() {
     let gate = Gate::new();
