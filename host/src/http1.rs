@@ -157,10 +157,7 @@ impl Connection {
 
     /// Gives back a large buffer; a small one may be needed soon.
     pub(crate) fn rest(&self) {
-        let wire = &mut *self.wire();
-        if wire.room as u64 > FIRST_PIECE {
-            wire.settle_down();
-        }
+        self.wire().rest();
     }
 
     /// The socket, on which another protocol is spoken from now on, and what of it was read already. None:
@@ -177,6 +174,13 @@ impl Wire {
         if self.read.is_empty() {
             self.read = BytesMut::new();
             self.room = 0;
+        }
+    }
+
+    /// Gives back a large buffer, where nothing is in it.
+    fn rest(&mut self) {
+        if self.room as u64 > FIRST_PIECE {
+            self.settle_down();
         }
     }
 

@@ -486,6 +486,30 @@ mod long {
     }
 
     #[tokio::test]
+    async fn that_were_copied_leave_no_large_buffers_to_connections_that_wait() {
+        const WAITING: usize = 100;
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], "").await;
+        let chunk = [b"100000\r\n".as_slice(), &bytes(1 << 20), b"\r\n0\r\n\r\n"].concat();
+        let upload = Request::new("PUT", "/x").header("Transfer-Encoding", "chunked").bytes();
+        let put = async || {
+            let mut client = gateway.connect().await;
+            client.send(&upload).await;
+            client.send(&chunk).await;
+            assert_eq!(client.reply().await.status(), 200);
+            client
+        };
+        drop(put().await);
+        let before = gateway.resident();
+        let mut waiting = Vec::new();
+        for _ in 0..WAITING {
+            waiting.push(put().await);
+        }
+        let each = gateway.resident().saturating_sub(before) / WAITING as u64;
+        assert!(each < 64 << 10, "{each} bytes each");
+    }
+
+    #[tokio::test]
     async fn one_that_breaks_off_is_not_passed_for_the_whole() {
         let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
         let half = bytes(500_000);

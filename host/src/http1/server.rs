@@ -117,9 +117,10 @@ impl Connection {
         let wire = &mut *self.wire();
         let polled = wire.poll_request(cx);
         if polled.is_pending() && wire.read.is_empty() {
-            // The next one often comes at once.
-            if std::mem::replace(&mut wire.is_at_rest, true) {
-                wire.settle_down();
+            // The next one often comes at once, and a small buffer is enough for it.
+            match std::mem::replace(&mut wire.is_at_rest, true) {
+                true => wire.settle_down(),
+                false => wire.rest(),
             }
             return drain.poll(cx).map(|()| Ok(None));
         }
