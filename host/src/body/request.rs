@@ -355,15 +355,15 @@ impl RequestBody {
         &self,
         to: &mut Socket,
         cx: &mut Context<'_>,
-    ) -> Option<Poll<Result<(), Failed<UploadError>>>> {
+    ) -> Option<Poll<Result<u64, Failed<UploadError>>>> {
         let mut incoming = self.incoming.borrow_mut();
         Some(match incoming.relay(to, cx)? {
-            Ok(Relayed::Moved { came, .. }) => {
+            Ok(Relayed::Moved { came, went }) => {
                 self.moved(came);
                 if incoming.is_end_stream() {
                     self.ended();
                 }
-                Poll::Ready(Ok(()))
+                Poll::Ready(Ok(went))
             }
             Ok(Relayed::SourceWaits) => {
                 self.client_is_waited_for();
@@ -515,7 +515,7 @@ impl Relay for AttemptBody {
         &mut self,
         to: &mut Socket,
         cx: &mut Context<'_>,
-    ) -> Option<Poll<Result<(), Failed<UploadError>>>> {
+    ) -> Option<Poll<Result<u64, Failed<UploadError>>>> {
         let body = &self.body;
         // What another attempt may need has to come by.
         let is_free = self.reader == body.reader.get() && !body.is_held.get() && !body.whole();

@@ -200,7 +200,7 @@ impl Relay for ResponseBody {
         &mut self,
         to: &mut Socket,
         cx: &mut Context<'_>,
-    ) -> Option<Poll<Result<(), Failed<BodyError>>>> {
+    ) -> Option<Poll<Result<u64, Failed<BodyError>>>> {
         let Source::Upstream(upstream) = &mut self.source else { return None };
         let error = match upstream.incoming.relay(to, cx)? {
             Ok(Relayed::Moved { went, .. }) => {
@@ -212,7 +212,7 @@ impl Relay for ResponseBody {
                 if self.is_end_stream() {
                     self.end(End::Done);
                 }
-                return Some(Poll::Ready(Ok(())));
+                return Some(Poll::Ready(Ok(went)));
             }
             Ok(Relayed::SinkWaits { .. }) => {
                 self.settle_down();

@@ -17,6 +17,9 @@ use crate::io::Socket;
 /// What browsers send beside their cookies.
 const HEAD_ROOM: usize = 960;
 
+/// So many bytes go out before others have their turn.
+const TURN_BYTES: u64 = 1 << 20;
+
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What of a message is not sent yet.
@@ -42,12 +45,13 @@ pub(super) enum Coding {
 
 /// A body that may know a shorter way to where it goes.
 pub(crate) trait Relay: Body<Data = Bytes> + Unpin {
-    /// Has some of it go to a socket without coming by. None: it has to be asked for its frames.
+    /// Has some of it go to a socket without coming by: how many bytes. None: it has to be asked for its
+    /// frames.
     fn poll_relay(
         &mut self,
         to: &mut Socket,
         cx: &mut Context<'_>,
-    ) -> Option<Poll<Result<(), Failed<Self::Error>>>>;
+    ) -> Option<Poll<Result<u64, Failed<Self::Error>>>>;
 }
 
 /// Why a message cannot be sent to its end.
@@ -120,9 +124,14 @@ impl<B: Relay> Outgoing<B> {
         socket: &mut Socket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Failed<B::Error>>> {
+        let mut gone = 0;
         loop {
+            if gone >= TURN_BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if let Some(relayed) = self.poll_relay(socket, cx) {
-                ready!(relayed)?;
+                gone += ready!(relayed)?;
                 continue;
             }
             // Before anything is written: the head and what there is of the body go in one piece.
@@ -145,7 +154,10 @@ impl<B: Relay> Outgoing<B> {
             let written = ready!(Pin::new(&mut *socket).poll_write_vectored(cx, parts));
             match written.map_err(Failed::Socket)? {
                 0 => return Poll::Ready(Err(Failed::Socket(io::ErrorKind::WriteZero.into()))),
-                count => self.sent(count),
+                count => {
+                    self.sent(count);
+                    gone += count as u64;
+                }
             }
         }
     }
@@ -155,7 +167,7 @@ impl<B: Relay> Outgoing<B> {
         &mut self,
         socket: &mut Socket,
         cx: &mut Context<'_>,
-    ) -> Option<Poll<Result<(), Failed<B::Error>>>> {
+    ) -> Option<Poll<Result<u64, Failed<B::Error>>>> {
         if !self.has_nothing() || !matches!(self.coding, Coding::Plain) {
             return None;
         }
