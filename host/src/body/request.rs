@@ -519,7 +519,8 @@ impl Relay for AttemptBody {
         let body = &self.body;
         // What another attempt may need has to come by.
         let is_free = self.reader == body.reader.get() && !body.is_held.get() && !body.whole();
-        if !is_free || body.replayable() {
+        // Until it comes unasked it is the service that is waited for.
+        if !is_free || body.replayable() || body.is_unasked.get() {
             return None;
         }
         body.poll_relay(to, cx)
