@@ -191,7 +191,7 @@ impl Connection {
     fn has_unread(&self) -> bool {
         let wire = self.wire();
         let is_read = self.0.rest.get() == Rest::Ended && wire.read.is_empty();
-        !is_read || !wire.socket.has_nothing_at_all()
+        !is_read || !wire.socket.has_nothing()
     }
 
     /// Ends the connection so that the client can read its last response.
