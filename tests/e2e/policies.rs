@@ -3,16 +3,22 @@
 //! The guests stand in `tests/guests`. A hostile one misbehaves below `/evil` only, so that a test
 //! sees whether the other requests of the same worker go on.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use orchestrator_tests::{
-    Answer, Client, EVERYTHING_TO_WRITER, Gateway, Reply, Request, Upstream, component, eventually,
-    service, toml_path, within,
+    Answer, Client, EVERYTHING_TO_WRITER, Gateway, Reply, Request, Upstream, by_hand, component,
+    eventually, service, toml_path, within,
 };
+use tempfile::TempDir;
 
 /// The lines of a gateway whose routing is this guest.
 fn routed_by(guest: &str, writer: &Upstream) -> String {
-    let component = toml_path(&component(guest));
+    routing(&component(guest), writer)
+}
+
+fn routing(component: &Path, writer: &Upstream) -> String {
+    let component = toml_path(component);
     format!("{}\npolicy.routing.component = {component}", service("writer", [writer]))
 }
 
@@ -25,8 +31,20 @@ struct Hostile {
 
 impl Hostile {
     async fn start(guest: &str, lines: &str) -> Self {
+        Self::start_with(&component(guest), lines).await
+    }
+
+    /// One that is put together by hand.
+    async fn by_hand(guest: &str, lines: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join(guest).with_extension("wasm");
+        std::fs::write(&file, by_hand(guest, "routing")).unwrap();
+        Self::start_with(&file, lines).await
+    }
+
+    async fn start_with(component: &Path, lines: &str) -> Self {
         let writer = Upstream::start().await;
-        let gateway = Gateway::start(format!("{}\n{lines}", routed_by(guest, &writer))).await;
+        let gateway = Gateway::start(format!("{}\n{lines}", routing(component, &writer))).await;
         Self { writer, gateway, faults: 0.0 }
     }
 
@@ -251,6 +269,13 @@ mod hostile {
             hostile.gateway.log.wait_for("a line of the policy", |line| line.contains("policy"));
         assert!(line.await.contains("routing"));
         assert!(hostile.gateway.log.lines().len() < 500);
+    }
+
+    #[tokio::test]
+    async fn one_that_prints_more_at_once_than_it_is_permitted() {
+        let mut hostile = Hostile::by_hand("write-beyond-permit", "").await;
+        hostile.misbehaves("/evil", "trap").await;
+        hostile.logs("`check-write`").await;
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@
     reason = "a harness has no caller to hand an error to: the test fails here, with a backtrace"
 )]
 
+pub mod by_hand;
 pub mod client;
 pub mod gateway;
 pub mod log;
@@ -21,6 +22,7 @@ pub mod upstream;
 pub mod wait;
 pub mod wire;
 
+pub use by_hand::by_hand;
 pub use client::{Client, Reply, Request};
 pub use gateway::{
     EVERYTHING_TO_WRITER, Gateway, component, run, service, toml_path, with_defaults,

@@ -13,13 +13,16 @@ use bytes::Bytes;
 use wasmtime::Result;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock, WasiCtx, WasiCtxBuilder};
 
 use super::bindings::Host;
 
 /// The most random bytes that one call may ask for: the host cannot be interrupted meanwhile.
 const RANDOM_BYTES_MAX: u64 = 4 << 10;
+
+/// The most bytes that one write may have: the host cannot be interrupted while it looks for lines in them.
+const WRITE_BYTES_MAX: usize = 4 << 10;
 
 /// The longest line that is kept.
 const LINE_BYTES_MAX: usize = 1 << 10;
@@ -221,6 +224,9 @@ impl Pollable for Lines {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > WRITE_BYTES_MAX {
+            return Err(StreamError::trap("it wrote more than `check-write` permits"));
+        }
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
             let text = part.strip_suffix(b"\n").unwrap_or(part);
@@ -237,6 +243,6 @@ impl OutputStream for Lines {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(4 << 10)
+        Ok(WRITE_BYTES_MAX)
     }
 }

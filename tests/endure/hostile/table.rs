@@ -187,6 +187,7 @@ const BEHAVIOURS: &[Behaviour] = &[
     hand("call-in-realloc", TRAP, "calls the host from `realloc`, while the host waits for it"),
     hand("answer-in-post-return", TRAP, "answers again when its answer was read"),
     hand("forged-handle", TRAP, "drops a handle that it was never given"),
+    hand("write-beyond-permit", TRAP, "prints 64 KiB at once, more than it was permitted"),
     hand("random-64-mib", TRAP, "asks for 64 MiB of random bytes at once"),
     // The contract.
     sdk("out-of-phase", TRAP, "asks in a decision for what only `configure` may ask for"),
