@@ -30,7 +30,7 @@ const LIMITED: &str = "limited";
 /// Code is a few times as large as what it was made from; the address space bounds it before this.
 const CODE_BYTES_MAX: u64 = 1 << 30;
 
-/// What the child says when it refuses.
+/// What is kept of what the child says when it refuses.
 const REASON_BYTES_MAX: u64 = 4 << 10;
 
 /// Everybody else goes first.
@@ -139,9 +139,13 @@ async fn talk(mut child: Child, component: &[u8]) -> std::io::Result<Output> {
         drop(stdin);
     };
     let mut stdout = stdout.take(CODE_BYTES_MAX);
-    let mut stderr = stderr.take(REASON_BYTES_MAX);
-    let ((), code_read, said_read) =
-        tokio::join!(give, stdout.read_to_end(&mut code), stderr.read_to_end(&mut said));
+    let listen = async {
+        let mut stderr = stderr.take(REASON_BYTES_MAX);
+        stderr.read_to_end(&mut said).await?;
+        // Nobody reads what else it says, but it must not wait for that.
+        tokio::io::copy(&mut stderr.into_inner(), &mut tokio::io::sink()).await
+    };
+    let ((), code_read, said_read) = tokio::join!(give, stdout.read_to_end(&mut code), listen);
     code_read?;
     said_read?;
     let status = child.wait().await?;
@@ -235,4 +239,27 @@ fn limit(memory: u64, cpu: u64) -> rustix::io::Result<()> {
     setrlimit(Resource::As, at_most(memory, 0))?;
     setrlimit(Resource::Cpu, at_most(cpu, 1))?;
     nice(NICE).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_child_that_says_much_is_heard_out() {
+        let folder = tempfile::tempdir().expect("a folder for it");
+        let program = folder.path().join("says-much");
+        let says = "#!/bin/sh\necho the reason >&2\nhead -c 200000 /dev/zero >&2\nexit 1\n";
+        std::fs::write(&program, says).expect("it is written");
+        let mode = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&program, mode).expect("it may be run");
+        let (config, _) = Config::builtin();
+        let refused = Compiler::new(program).compile(b"", &config.routing.limits).await;
+        let text = refused.expect_err("it refuses").to_string();
+        assert!(text.contains("the reason"), "{text}");
+        assert!(text.len() < 2 * REASON_BYTES_MAX as usize, "{} bytes", text.len());
+    }
 }
