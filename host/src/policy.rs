@@ -28,6 +28,7 @@ pub use facts::{
 };
 pub use inspect::{Inspection, Need, Unit, inspect};
 pub use instance::Warm;
+use overrun::excerpt;
 pub use stats::{Stats, Summary};
 pub use verify::verify;
 pub(crate) use versions::file_size;
@@ -97,6 +98,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// For an answer that is not accepted. What the guest gave is part of the text, and may be long.
+    pub(crate) fn invalid(text: &str) -> Fault {
+        Fault::Invalid(excerpt(text))
+    }
+
     /// Whether it counts against the version: what may be the machine's fault does not. Where many
     /// decisions overrun at once they share their ticks, and the wall clock ends all of them.
     pub(crate) fn is_its_own(&self) -> bool {

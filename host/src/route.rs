@@ -88,7 +88,7 @@ async fn ask(
     exchange.connection.overran[Kind::Routing as usize].set(request.overran);
     let routed = answer.and_then(|mut answer| {
         record.route = answer.route_name.take();
-        check(&exchange.snapshot, &request, answer).map_err(Fault::Invalid)
+        check(&exchange.snapshot, &request, answer).map_err(|text| Fault::invalid(&text))
     });
     let took = began.elapsed();
     record.decision = Some(record.decision.unwrap_or_default() + took);
@@ -168,17 +168,17 @@ fn checked_path(request: &RequestFacts, path: Option<String>) -> Result<PathAndQ
         return Ok(own.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
     };
     if !path.starts_with('/') {
-        return Err(format!("the path {path:?} does not begin with `/`"));
+        return Err(format!("this is no path that begins with `/`: {path:?}"));
     }
     // A fragment would be cut off in silence, and a space or a control character would end the
     // request line early.
     if let Some(bad) = path.bytes().find(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
-        return Err(format!("the path {path:?} contains the byte 0x{bad:02x}"));
+        return Err(format!("the byte 0x{bad:02x} is in the path {path:?}"));
     }
     let name_bytes = path.bytes().position(|byte| byte == b'?').unwrap_or(path.len());
     let name = &path[..name_bytes];
     if let Err(error) = path::normal(name, false) {
-        return Err(format!("the path {path:?}: {error}"));
+        return Err(format!("{error}: {path:?}"));
     }
     let mut whole = path;
     if let Some(query) = own.and_then(PathAndQuery::query)
@@ -191,7 +191,7 @@ fn checked_path(request: &RequestFacts, path: Option<String>) -> Result<PathAndQ
     // Counted, not copied: only a path that is refused is shown.
     let whole = Bytes::from(whole);
     PathAndQuery::from_maybe_shared(whole.clone())
-        .map_err(|error| format!("the path {:?}: {error}", String::from_utf8_lossy(&whole)))
+        .map_err(|error| format!("{error}: {:?}", String::from_utf8_lossy(&whole)))
 }
 
 fn checked_edits(edits: Vec<(String, Option<Vec<u8>>)>) -> Result<Vec<Edit>, String> {
@@ -200,7 +200,7 @@ fn checked_edits(edits: Vec<(String, Option<Vec<u8>>)>) -> Result<Vec<Edit>, Str
 
 fn checked_edit(name: &str, value: Option<Vec<u8>>) -> Result<Edit, String> {
     let checked = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| format!("{name:?} is not the name of a header"))?;
+        .map_err(|_| format!("this is not the name of a header: {name:?}"))?;
     if headers::is_host_owned(&checked) {
         return Err(format!("the header `{checked}` belongs to the gateway"));
     }

@@ -195,6 +195,14 @@ mod hostile {
     }
 
     #[tokio::test]
+    async fn what_one_answers_does_not_fill_the_log() {
+        let mut hostile = Hostile::start("bad-path", "").await;
+        hostile.misbehaves("/evil/long", "invalid").await;
+        let line = hostile.gateway.log.line_with(&["policy fault", "0x7f"]).await;
+        assert!(line.len() < 1000, "{} bytes", line.len());
+    }
+
+    #[tokio::test]
     async fn one_that_responds_with_a_status_that_is_none() {
         let mut hostile = Hostile::start("bad-status", "").await;
         for status in ["0", "1", "100", "101", "199", "600", "999", "65535"] {

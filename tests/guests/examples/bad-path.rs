@@ -1,4 +1,5 @@
-//! Forwards under a path that is not one: see `PATHS`, by `/evil/<name>`.
+//! Forwards under a path that is not one: see `PATHS`, by `/evil/<name>`; `/evil/long` is one that is
+//! six times as long when it is shown.
 
 use orchestrator_policy::{Decision, Request};
 
@@ -20,6 +21,9 @@ const PATHS: [(&str, &str); 13] = [
 
 fn misbehave<'a>(request: &Request, service: &'a str) -> Decision<'a> {
     let trick = orchestrator_guests::trick(request);
+    if trick == "long" {
+        return Decision::forward(service).path(format!("/{}", "\u{7f}".repeat(60_000)));
+    }
     let path = PATHS.iter().find(|(name, _)| *name == trick).map_or("relative", |(_, path)| *path);
     Decision::forward(service).path(path)
 }
