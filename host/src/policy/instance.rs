@@ -18,7 +18,7 @@ use super::bindings::{Host, Phase, Slices};
 use super::engine::{EPOCHS_A_TICK, Engine};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
 use super::gate::Gate;
-use super::overrun::{excerpt, fault_of, first_slice, overrun, overruns_max, ticks};
+use super::overrun::{excerpt, fault_of, first_slice, overrun, overruns_max, refusal, ticks};
 use super::stats::Tally;
 use super::versions::{ConfigError, LoadError, Step, Version};
 use super::wasi::{self, CallSeed, OutputLimit};
@@ -374,8 +374,8 @@ impl Warm {
                     .into_iter()
                     .map(|WireConfigError { pointer, message, suggestion }| ConfigError {
                         pointer,
-                        message,
-                        suggestion,
+                        message: refusal(&message),
+                        suggestion: suggestion.as_deref().map(refusal),
                     })
                     .collect(),
             )

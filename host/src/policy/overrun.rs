@@ -135,9 +135,17 @@ pub(super) fn fault_of(error: &wasmtime::Error) -> Fault {
 
 /// A guest's words for the log: not more than a line's worth, without control characters.
 pub(super) fn excerpt(text: &str) -> String {
-    const CHARACTERS_MAX: usize = 300;
+    harmless(text, 300)
+}
+
+/// The same of a whole refusal, which also says what to do.
+pub(super) fn refusal(text: &str) -> String {
+    harmless(text, 1000)
+}
+
+fn harmless(text: &str, characters_max: usize) -> String {
     text.chars()
         .map(|character| if character.is_control() { ' ' } else { character })
-        .take(CHARACTERS_MAX)
+        .take(characters_max)
         .collect()
 }

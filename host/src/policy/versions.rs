@@ -11,6 +11,7 @@ use super::bindings::{Host, Setup};
 use super::compile::Usage;
 use super::contract::{Interfaces, OFFERED, PACKAGE, check_space, export};
 use super::engine::Engine;
+use super::overrun::refusal;
 use super::stats::Stats;
 use super::{Fault, Kind, cache};
 use crate::config::{self, Instances, PolicyLimits};
@@ -148,32 +149,33 @@ impl ConfigError {
     }
 }
 
-/// Why a component is refused. Each text says what, where and what to do.
+/// Why a component is refused. Each text says what, where and what to do; what the component brought
+/// into it, such as names and messages, can neither forge a line of the log nor fill it.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("cannot read the component {path}: {error}")]
     Read { path: String, error: std::io::Error },
     #[error("{0}")]
     NotAComponent(String),
-    #[error("{0}")]
+    #[error("{}", refusal(.0))]
     Compile(String),
-    #[error("{0}")]
+    #[error("{}", refusal(.0))]
     Contract(String),
     /// It needs more than the limit of this key allows.
     #[error("{text}")]
     Limit { step: Step, key: &'static str, text: String },
     #[error("it could not be instantiated: {0}")]
     Instantiate(Fault),
-    #[error("its configuration is refused by the policy{}", told(.0))]
+    #[error("its configuration is refused by the policy{}", refusal(&told(.0)))]
     Config(Vec<ConfigError>),
     #[error("`configure` failed: {0}")]
     Configure(Fault),
     /// A case that makes no sense, or comes out otherwise, by its place.
-    #[error("case {} {}: {message}", case + 1, of.words())]
+    #[error("case {} {}: {}", case + 1, of.words(), refusal(message))]
     Case { of: CasesOf, case: usize, message: String },
     #[error("{0}")]
     SelfTest(String),
-    #[error("{0}")]
+    #[error("{}", refusal(.0))]
     Impure(String),
     /// The gateway cannot, which says nothing about the component.
     #[error("{text}")]
@@ -440,5 +442,32 @@ fn no_room(error: &wasmtime::Error) -> LoadError {
         step: Step::Contract,
         key,
         text: format!("{text}: simplify it, or raise `{key}` for this policy"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_forges_no_line() {
+        let forged = "wants `\x1b[31m`\r\n2030-01-01 ERROR all is lost".to_owned();
+        let error = ConfigError {
+            pointer: "/\n".into(),
+            message: forged.clone(),
+            suggestion: Some(forged.clone()),
+        };
+        for refused in [
+            LoadError::Compile(forged.clone()),
+            LoadError::Contract(forged.repeat(10_000)),
+            LoadError::Config(vec![error]),
+            LoadError::Case { of: CasesOf::Component, case: 0, message: forged.clone() },
+            LoadError::Impure(forged),
+        ] {
+            let text = refused.to_string();
+            assert!(text.contains("all is lost"), "{text:?}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(text.len() < 2000, "{} bytes", text.len());
+        }
     }
 }

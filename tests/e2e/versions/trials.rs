@@ -117,6 +117,15 @@ async fn a_configuration_is_refused_with_every_error() {
 }
 
 #[tokio::test]
+async fn what_a_policy_says_of_its_configuration_forges_no_line() {
+    let push = Push::of(guest("versioned")).config(json!({ "\u{1b}[31m\nERROR all is lost": 1 }));
+    let reply = refused("", "routing", push, "configure", &["all is lost"]).await;
+    for text in [&reply.json()["reason"], &reply.json()["errors"][0]["message"]] {
+        assert!(!text.as_str().unwrap().contains(char::is_control), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_case_that_comes_out_otherwise_is_a_refusal() {
     let wanted = json!([{
         "name": "drafts go to the writer",
