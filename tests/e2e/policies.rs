@@ -110,6 +110,18 @@ mod hostile {
     }
 
     #[tokio::test]
+    async fn one_whose_instructions_take_many_ticks() {
+        let lines = "policy_limits.decision_timeout = \"300ms\"\n\
+                     policy_limits.wall_timeout = \"10s\"\npolicy_limits.memory_max = \"256MiB\"";
+        let mut hostile = Hostile::by_hand("large-memory-fill", lines).await;
+        let begun = Instant::now();
+        hostile.misbehaves("/evil", "timeout").await;
+        // Each of them is charged as what it took: one tick for each would come to ten seconds.
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        hostile.logs("timeout: ").await;
+    }
+
+    #[tokio::test]
     async fn one_that_hoards_memory() {
         for memory_max in ["2MiB", "8MiB"] {
             let lines = format!(

@@ -60,16 +60,29 @@ pub(super) enum Phase {
 pub(super) struct Slices {
     /// Epochs in which the guest itself was running.
     pub(super) used: u32,
-    /// Those that it will have used at the end of its slice.
+    /// Those that it will have used at the end of its slice, unless one instruction keeps it longer.
     pub(super) granted: u32,
+    /// The worker's own time ([`thread_time`](super::overrun::thread_time)) when its first slice began, where
+    /// somebody looked.
+    pub(super) began: Option<std::time::Duration>,
     /// In ticks.
     pub(super) max: u32,
     pub(super) wall_end: Option<std::time::Instant>,
     pub(super) wall_max: std::time::Duration,
     /// Leave to run a further slice; shared with the future that obtains it.
-    pub(super) turn: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    pub(super) turn: Arc<Mutex<Option<Turn>>>,
     /// One of the places for decisions that overrun; none while this one does not.
     pub(super) overrun: Option<OwnedSemaphorePermit>,
+}
+
+/// Leave to run a further slice.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// The worker's single place for runaways, which `configure` does without.
+    #[expect(dead_code, reason = "its end is what it is for")]
+    pub(super) place: Option<OwnedSemaphorePermit>,
+    /// The worker's own time when the slice began.
+    pub(super) began: std::time::Duration,
 }
 
 /// The data of one instance's store.

@@ -18,7 +18,9 @@ use super::bindings::{Host, Phase, Slices};
 use super::engine::{EPOCHS_A_TICK, Engine};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
 use super::gate::Gate;
-use super::overrun::{excerpt, fault_of, first_slice, overrun, overruns_max, refusal, ticks};
+use super::overrun::{
+    excerpt, fault_of, first_slice, overrun, overruns_max, refusal, thread_time, ticks,
+};
 use super::stats::Tally;
 use super::versions::{ConfigError, LoadError, Step, Version};
 use super::wasi::{self, CallSeed, OutputLimit};
@@ -306,6 +308,7 @@ impl Warm {
             slices: Slices {
                 used: 0,
                 granted: EPOCHS_A_TICK,
+                began: Some(thread_time()),
                 max: ticks(limits.configure_timeout),
                 wall_end: Some(Instant::now() + CONFIGURE_WALL_FACTOR * limits.configure_timeout),
                 wall_max: CONFIGURE_WALL_FACTOR * limits.configure_timeout,
@@ -407,6 +410,8 @@ impl Instance {
         ticker.want();
         let slice = first_slice(ticker, warm.usual.get());
         self.begin(phase, attempt, &warm.version.limits, slice);
+        // Only while decisions overrun: it costs as much as a small one.
+        self.store.data_mut().slices.began = warm.gate.strain.is_felt().then(thread_time);
         let sampled = self.calls % SAMPLED_EVERY == 1 && slice == EPOCHS_A_TICK;
         let began = sampled.then(Instant::now);
         let returned = self.decide.call_async(&mut self.store, ()).await;

@@ -1,13 +1,19 @@
 //! What becomes of a guest at the end of each of its ticks, and which fault it was that ended one.
+//!
+//! A guest is interrupted between two instructions only, and one that fills its memory may take a hundred
+//! ticks. So it is charged what it ran, not what it was granted, and others get the more time after it.
+//! The first slice is an exception: nobody looks at a clock when it begins, but for the decisions that
+//! come soon after one that overran.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Semaphore;
 use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use super::Fault;
-use super::bindings::{Host, Phase, TooMuch};
+use super::bindings::{Host, Phase, TooMuch, Turn};
 use super::engine::{EPOCH, EPOCHS_A_TICK, TICK, Ticker};
 use super::gate::Strain;
 use crate::config::PolicyLimits;
@@ -27,13 +33,23 @@ pub(super) fn first_slice(ticker: &Ticker, usual: Duration) -> u32 {
     if !ticker.hurries() {
         return EPOCHS_A_TICK;
     }
-    let usual = (usual.as_micros() / EPOCH.as_micros()).try_into().unwrap_or(EPOCHS_A_TICK);
-    (1 + usual.saturating_mul(2)).min(EPOCHS_A_TICK)
+    epochs(usual).saturating_mul(2).saturating_add(1).min(EPOCHS_A_TICK)
 }
 
 /// A time in ticks of [`TICK`].
 pub(super) fn ticks(time: Duration) -> u32 {
     time.as_millis().try_into().unwrap_or(u32::MAX)
+}
+
+/// The time that this thread ran itself: what others on the machine have does not count.
+pub(super) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
+}
+
+/// In whole ones.
+fn epochs(time: Duration) -> u32 {
+    (time.as_micros() / EPOCH.as_micros()).try_into().unwrap_or(u32::MAX)
 }
 
 /// Runs whenever a guest meets the end of its tick: another turn, or the end of the call.
@@ -48,15 +64,18 @@ pub(super) fn overrun(
     let host = store.data_mut();
     let decides = !matches!(host.phase, Phase::Configure);
     let slices = &mut host.slices;
-    slices.used += std::mem::replace(&mut slices.granted, EPOCHS_A_TICK);
+    let turn = slices.turn.lock().expect("nobody panics while holding it").take();
+    let began = turn.map(|turn| turn.began).or(slices.began.take());
+    let ran = began.map_or(0, |began| epochs(thread_time().saturating_sub(began)));
+    let ran = ran.max(std::mem::replace(&mut slices.granted, EPOCHS_A_TICK));
+    slices.used = slices.used.saturating_add(ran);
     if decides {
         strain.overran();
     }
-    *slices.turn.lock().expect("nobody panics while holding it") = None;
     let own_ticks = slices.used / EPOCHS_A_TICK;
     if own_ticks >= slices.max {
         let key = if decides { "decision_timeout" } else { "configure_timeout" };
-        let text = format!("ran for {} ms (its limit is `{key}`)", slices.max);
+        let text = format!("ran for {own_ticks} ms (its limit is `{key}`)");
         return Err(TimedOut::Own(text).into());
     }
     if decides && own_ticks >= RUNS_AWAY_TICKS {
@@ -77,20 +96,20 @@ pub(super) fn overrun(
         );
         return Err(TimedOut::Wall { text, own_ticks }.into());
     }
-    if !decides {
-        // Decisions wait for this instance: those that overrun must not keep it from them.
-        return Ok(UpdateDeadline::YieldCustom(
-            EPOCHS_A_TICK.into(),
-            Box::pin(tokio::time::sleep(TICK)),
-        ));
-    }
+    // For each tick that it ran: what kept it longer keeps the others from more.
+    let share = TICK.max(EPOCH * ran);
     let (place, turn) = (place.clone(), slices.turn.clone());
     let wait = async move {
-        let permit = place.acquire_owned().await.expect("the semaphore is never closed");
+        let place = match decides {
+            true => Some(place.acquire_owned().await.expect("the semaphore is never closed")),
+            // Decisions wait for this instance: those that overrun must not keep it from them.
+            false => None,
+        };
         // Two ticks for everybody else, then one for this guest, which keeps the only place meanwhile:
         // any number of runaways together get a third of the worker.
-        tokio::time::sleep(2 * TICK).await;
-        *turn.lock().expect("nobody panics while holding it") = Some(permit);
+        tokio::time::sleep(if decides { 2 * share } else { share }).await;
+        let turn_of = Turn { place, began: thread_time() };
+        *turn.lock().expect("nobody panics while holding it") = Some(turn_of);
     };
     Ok(UpdateDeadline::YieldCustom(EPOCHS_A_TICK.into(), Box::pin(wait)))
 }
@@ -148,4 +167,98 @@ fn harmless(text: &str, characters_max: usize) -> String {
         .map(|character| if character.is_control() { ' ' } else { character })
         .take(characters_max)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::ResourceTable;
+    use wasmtime::{AsContextMut, Store, StoreLimits};
+    use wasmtime_wasi::WasiCtxBuilder;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::policy::bindings::{Setup, Slices};
+    use crate::policy::facts::{Answer, Circuit, Health, ServiceState};
+    use crate::policy::{Engine, Kind, Sizing, cases};
+
+    /// A decision that has begun, on a worker with so many places for those that overrun.
+    struct Begun {
+        engine: Engine,
+        store: Store<Host>,
+        strain: Strain,
+        places: Arc<Semaphore>,
+    }
+
+    impl Begun {
+        fn new(places: usize, granted: u32, began: Option<Duration>) -> Begun {
+            let (config, _) = Config::builtin();
+            let sizing = Sizing::of(1, [&config.routing.limits]);
+            let engine = Engine::new(sizing, "/nowhere".into()).expect("the pool can be reserved");
+            let probe = &cases::probes(Kind::Routing, &[])[0];
+            let limits = &config.routing.limits;
+            let host = Host {
+                wasi: WasiCtxBuilder::new().build(),
+                table: ResourceTable::new(),
+                limits: StoreLimits::default(),
+                setup: Arc::new(Setup { config: "{}".into(), services: Vec::new() }),
+                state_of: Arc::new(|_| ServiceState {
+                    circuit: Circuit::Closed,
+                    health: Health::Unknown,
+                }),
+                phase: Phase::Route(probe.request(), Answer::default()),
+                slices: Slices {
+                    granted,
+                    began,
+                    max: ticks(limits.decision_timeout),
+                    wall_max: limits.wall_timeout,
+                    ..Slices::default()
+                },
+                header_edits: 0,
+                handed_over: 0,
+                result_max: limits.result_max,
+                random: 0,
+                call_seed: Arc::default(),
+            };
+            let store = Store::new(&engine.wasmtime, host);
+            let places = Arc::new(Semaphore::new(places));
+            Begun { engine, store, strain: Strain::default(), places }
+        }
+
+        fn overrun(&mut self) -> wasmtime::Result<UpdateDeadline> {
+            let (store, place) = (self.store.as_context_mut(), Arc::new(Semaphore::new(1)));
+            overrun(store, &self.engine.ticker, (&place, &self.strain), &self.places)
+        }
+
+        fn used(&self) -> u32 {
+            self.store.data().slices.used
+        }
+    }
+
+    /// Until this thread has run for so long.
+    fn run_until(time: Duration) {
+        while thread_time() < time {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[test]
+    fn what_one_ran_is_charged_beyond_its_slice() {
+        let mut begun = Begun::new(1, 1, Some(Duration::ZERO));
+        run_until(20 * TICK);
+        let ended = begun.overrun().err().expect("it may run for ten ticks");
+        assert!(ended.to_string().contains("`decision_timeout`"), "{ended}");
+        assert!(begun.used() >= 20 * EPOCHS_A_TICK);
+    }
+
+    #[tokio::test]
+    async fn others_get_twice_of_what_one_ran() {
+        let mut begun = Begun::new(1, 1, None);
+        run_until(5 * TICK);
+        begun.store.data_mut().slices.began = Some(thread_time() - 5 * TICK);
+        let goes_on = begun.overrun().expect("it may run for ten ticks");
+        let UpdateDeadline::YieldCustom(_, pause) = goes_on else { panic!("others go first") };
+        let paused = Instant::now();
+        pause.await;
+        assert!(paused.elapsed() >= 10 * TICK, "{:?}", paused.elapsed());
+    }
 }
