@@ -5,11 +5,11 @@
 //! The first slice is an exception: nobody looks at a clock when it begins, but for the decisions that
 //! come soon after one that overran.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{StoreContextMut, UpdateDeadline};
 
 use super::Fault;
@@ -18,8 +18,8 @@ use super::engine::{EPOCH, EPOCHS_A_TICK, TICK, Ticker};
 use super::gate::Strain;
 use crate::config::PolicyLimits;
 
-/// Decisions of one version that may overrun at once on a worker; a further one ends at its first
-/// tick. The rest of the instances is for those that do not.
+/// Decisions of one version that may overrun at once on a worker; a further one ends once it has run its
+/// first slice. The rest of the instances is for those that do not.
 pub(super) fn overruns_max(limits: &PolicyLimits) -> usize {
     (limits.instances_max as usize / 2).max(1)
 }
@@ -66,8 +66,18 @@ pub(super) fn overrun(
     let slices = &mut host.slices;
     let turn = slices.turn.lock().expect("nobody panics while holding it").take();
     let began = turn.map(|turn| turn.began).or(slices.began.take());
-    let ran = began.map_or(0, |began| epochs(thread_time().saturating_sub(began)));
-    let ran = ran.max(std::mem::replace(&mut slices.granted, EPOCHS_A_TICK));
+    let ran = began.map(|began| epochs(thread_time().saturating_sub(began)));
+    if let Some(ran) = ran
+        && ran < slices.granted
+        && decides
+        && slices.overrun.is_none()
+    {
+        // The machine kept it from its slice, which goes on: it has not overrun.
+        slices.began = began;
+        return Ok(UpdateDeadline::Continue((slices.granted - ran).into()));
+    }
+    let granted = std::mem::replace(&mut slices.granted, EPOCHS_A_TICK);
+    let ran = ran.map_or(granted, |ran| ran.max(granted));
     slices.used = slices.used.saturating_add(ran);
     if decides {
         strain.overran();
@@ -82,11 +92,23 @@ pub(super) fn overrun(
         ticker.hurry();
     }
     if decides && slices.overrun.is_none() {
-        let Ok(place) = overruns.clone().try_acquire_owned() else {
-            let text = "overran while as many did so already as may: half of `instances_max`";
-            return Err(TimedOut::Own(text.into()).into());
-        };
-        slices.overrun = Some(place);
+        match overruns.clone().try_acquire_owned() {
+            Ok(place) => slices.overrun = Some(place),
+            Err(_) if began.is_some() => {
+                let text = "overran while as many did so already as may: half of `instances_max`";
+                return Err(TimedOut::Own(text.into()).into());
+            }
+            // Nobody knows how much of its slice it had: it has a short one more, on the clock.
+            Err(_) => {
+                slices.granted = 1;
+                let turn = slices.turn.clone();
+                let others = async move {
+                    tokio::task::yield_now().await;
+                    begin(&turn, None);
+                };
+                return Ok(UpdateDeadline::YieldCustom(2, Box::pin(others)));
+            }
+        }
     }
     let now = Instant::now();
     if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
@@ -108,10 +130,15 @@ pub(super) fn overrun(
         // Two ticks for everybody else, then one for this guest, which keeps the only place meanwhile:
         // any number of runaways together get a third of the worker.
         tokio::time::sleep(if decides { 2 * share } else { share }).await;
-        let turn_of = Turn { place, began: thread_time() };
-        *turn.lock().expect("nobody panics while holding it") = Some(turn_of);
+        begin(&turn, place);
     };
     Ok(UpdateDeadline::YieldCustom(EPOCHS_A_TICK.into(), Box::pin(wait)))
+}
+
+/// Notes that a further slice begins.
+fn begin(turn: &Mutex<Option<Turn>>, place: Option<OwnedSemaphorePermit>) {
+    let begins = Turn { place, began: thread_time() };
+    *turn.lock().expect("nobody panics while holding it") = Some(begins);
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -260,5 +287,28 @@ mod tests {
         let paused = Instant::now();
         pause.await;
         assert!(paused.elapsed() >= 10 * TICK, "{:?}", paused.elapsed());
+    }
+
+    #[test]
+    fn where_no_further_one_may_overrun_one_that_had_its_slice_ends() {
+        let mut begun = Begun::new(0, 1, None);
+        let more = begun.overrun().expect("nobody knows whether it had");
+        assert!(matches!(more, UpdateDeadline::YieldCustom(2, _)), "others go first");
+        begin(&begun.store.data().slices.turn, None);
+        run_until(thread_time() + TICK);
+        let ended = begun.overrun().err().expect("it ends");
+        assert!(ended.to_string().contains("as many did so"), "{ended}");
+    }
+
+    #[test]
+    fn one_that_the_machine_held_up_has_not_overrun() {
+        let mut begun = Begun::new(0, EPOCHS_A_TICK, None);
+        begun.store.data_mut().slices.began = Some(thread_time());
+        for _ in 0..3 {
+            let goes_on = begun.overrun().expect("it has hardly run");
+            assert!(matches!(goes_on, UpdateDeadline::Continue(1..=8)));
+        }
+        assert_eq!(begun.used(), 0);
+        assert!(!begun.strain.is_felt());
     }
 }
