@@ -107,6 +107,8 @@ impl Warm {
             let instance = warm.build().await?;
             warm.alive.set(warm.alive.get() + 1);
             warm.idle.borrow_mut().push(instance);
+            // The same as in `refill`: the worker may be serving.
+            tokio::task::yield_now().await;
         }
         Ok(warm)
     }
@@ -267,6 +269,8 @@ impl Warm {
                     Ok(instance) => {
                         warm.idle.borrow_mut().push(instance);
                         warm.returned.notify_one();
+                        // Each may take most of a tick: the worker looks at its sockets in between.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => {
                         warm.alive.set(warm.alive.get() - 1);
