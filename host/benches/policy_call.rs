@@ -90,7 +90,7 @@ async fn route_to(warm: &Rc<Warm>, mut request: Box<RequestFacts>, count: u64) -
             Ok(_) => left -= 1,
             // An instance is replaced after a million calls. Between requests a gateway has time to build
             // the next one; here it gets some, which is not counted.
-            Err(Fault::NoInstance(_)) => {
+            Err(Fault::NoInstance { .. }) => {
                 took += began.elapsed().saturating_sub(INSTANCE_PATIENCE);
                 tokio::time::sleep(INSTANCE_PATIENCE).await;
                 began = Instant::now();

@@ -676,8 +676,8 @@ pub struct PolicyLimits {
     /// A duration. Default: `1m`. Limits: `100ms` to `1h`.
     pub self_test_timeout: Duration,
     /// Faults of the active version within `fault_window` that have it quarantined. Those that may be
-    /// the machine's do not count: reaching `wall_timeout`, and finding no instance. `off`: whatever it
-    /// does, it stays active.
+    /// the machine's do not count: reaching `wall_timeout`, and finding no instance where it does not
+    /// itself take too long to make one. `off`: whatever it does, it stays active.
     ///
     /// A number or `off`. Default: `5`. Limits: `1` to `1000000`.
     pub fault_threshold: Option<u32>,

@@ -92,9 +92,13 @@ pub enum Fault {
     /// Its own word that it cannot decide.
     #[error("cannot decide: {0}")]
     CannotDecide(String),
-    /// Every instance was busy, and none came free in time.
-    #[error("no instance: {0}")]
-    NoInstance(String),
+    /// There was none that was not busy, and none came free in time.
+    #[error("no instance: {text}")]
+    NoInstance {
+        text: String,
+        /// None was at work: the version itself takes too long to make one, or cannot.
+        its_own: bool,
+    },
 }
 
 impl Fault {
@@ -108,7 +112,7 @@ impl Fault {
     pub(crate) fn is_its_own(&self) -> bool {
         match self {
             Fault::WallClock { own_ticks, .. } => *own_ticks > 1,
-            Fault::NoInstance(_) => false,
+            Fault::NoInstance { its_own, .. } => *its_own,
             _ => true,
         }
     }

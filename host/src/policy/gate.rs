@@ -75,9 +75,12 @@ impl Gate {
         }
         match tokio::time::timeout(patience, may_go).await {
             Ok(pass) => Ok(pass.ok()),
-            Err(_) => Err(Fault::NoInstance(format!(
-                "others overran their ticks for {patience:?} (its limit is `wall_timeout`)"
-            ))),
+            Err(_) => {
+                let text = format!(
+                    "others overran their ticks for {patience:?} (its limit is `wall_timeout`)"
+                );
+                Err(Fault::NoInstance { text, its_own: false })
+            }
         }
     }
 

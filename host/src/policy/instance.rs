@@ -15,7 +15,7 @@ use wasmtime::component::{ComponentType, Lift, ResourceTable, TypedFunc};
 use wasmtime::{Store, StoreLimitsBuilder};
 
 use super::bindings::{Host, Phase, Slices};
-use super::engine::{EPOCHS_A_TICK, Engine};
+use super::engine::{EPOCHS_A_TICK, Engine, TICK};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
 use super::gate::Gate;
 use super::overrun::{
@@ -72,6 +72,10 @@ pub struct Warm {
     /// Instances that exist: idle, at work, or being built.
     alive: Cell<u32>,
     refilling: Cell<bool>,
+    /// One of those that are alive is.
+    building: Cell<bool>,
+    /// The last that was built, or was to be, ran for so long that nobody waits for another.
+    builds_too_long: Cell<bool>,
     /// Rung when an instance became idle.
     returned: Notify,
     /// The worker's single place for a decision that overran its tick, shared by all its policies.
@@ -137,6 +141,8 @@ impl Warm {
             idle: RefCell::new(Vec::new()),
             alive: Cell::new(0),
             refilling: Cell::new(false),
+            building: Cell::new(false),
+            builds_too_long: Cell::new(false),
             returned: Notify::new(),
             runaway,
             gate: Rc::default(),
@@ -235,13 +241,28 @@ impl Warm {
                 return Ok(Place { warm: self, instance: Some(instance) });
             }
             if tokio::time::timeout_at(deadline, returned).await.is_err() {
-                let alive = self.alive.get();
-                return Err(Fault::NoInstance(format!(
-                    "all {alive} instances of this worker were busy for {patience:?} (its limits are \
-                     `instances_max` and `wall_timeout`)"
-                )));
+                return Err(self.no_instance(patience));
             }
         }
+    }
+
+    /// Why none came free. Load and other versions can keep instances at work and make building one take
+    /// longer, but they do not make it run for longer.
+    fn no_instance(&self, patience: Duration) -> Fault {
+        let alive = self.alive.get();
+        let at_work = alive - u32::from(self.building.get());
+        if at_work == 0 && self.builds_too_long.get() {
+            let text = format!(
+                "none could be made within {patience:?}: its `configure` takes too long (its limit is \
+                 `wall_timeout`)"
+            );
+            return Fault::NoInstance { text, its_own: true };
+        }
+        let text = format!(
+            "all {alive} instances of this worker were busy for {patience:?} (its limits are \
+             `instances_max` and `wall_timeout`)"
+        );
+        Fault::NoInstance { text, its_own: false }
     }
 
     fn pop(self: &Rc<Self>) -> Option<Instance> {
@@ -265,7 +286,10 @@ impl Warm {
                 && warm.idle.borrow().len() < warm.spare.get()
             {
                 warm.alive.set(warm.alive.get() + 1);
-                match warm.build().await {
+                warm.building.set(true);
+                let built = warm.build().await;
+                warm.building.set(false);
+                match built {
                     Ok(instance) => {
                         warm.idle.borrow_mut().push(instance);
                         warm.returned.notify_one();
@@ -288,6 +312,20 @@ impl Warm {
     }
 
     pub(super) async fn build(&self) -> Result<Instance, LoadError> {
+        let built = self.build_one().await;
+        self.builds_too_long.set(match &built {
+            // It gets one tick in two.
+            Ok(instance) => {
+                let own_ticks = instance.store.data().slices.used / EPOCHS_A_TICK;
+                2 * TICK * own_ticks >= self.version.limits.wall_timeout
+            }
+            Err(LoadError::Configure(fault) | LoadError::Instantiate(fault)) => fault.is_its_own(),
+            Err(_) => false,
+        });
+        built
+    }
+
+    async fn build_one(&self) -> Result<Instance, LoadError> {
         let version = &*self.version;
         let limits = &version.limits;
         let seed = Arc::new(CallSeed::default());

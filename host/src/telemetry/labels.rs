@@ -91,7 +91,7 @@ impl From<&Fault> for FaultReason {
             Fault::Result(_) => FaultReason::Result,
             Fault::Invalid(_) => FaultReason::Invalid,
             Fault::CannotDecide(_) => FaultReason::CannotDecide,
-            Fault::NoInstance(_) => FaultReason::NoInstance,
+            Fault::NoInstance { .. } => FaultReason::NoInstance,
         }
     }
 }

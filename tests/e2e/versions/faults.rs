@@ -89,6 +89,21 @@ async fn one_that_fails_too_often_is_put_out_of_service() {
 }
 
 #[tokio::test]
+async fn one_whose_instances_cannot_be_made_again_in_time_is_put_out_of_service() {
+    let lines = "policy_limits.fault_threshold = 4\npolicy_limits.wall_timeout = \"10ms\"";
+    let (_writer, gateway, good, bad) = after_good("configure-slow", lines).await;
+    // Two cost it the instances that were ready, and two more find none.
+    for path in ["/evil", "/evil", "/fine", "/fine"] {
+        assert_eq!(mark_of(&gateway.get(path).await).as_deref(), Some("good"), "{path}");
+    }
+    let policy = gateway.policy_when("routing", |it| it["active"] == good.as_str()).await;
+    assert_eq!(state_of(&policy, &bad), "quarantined");
+    let record = gateway.version("routing", &bad).await;
+    assert!(record["reason"].as_str().unwrap().contains("`configure` takes too long"), "{record}");
+    assert_eq!(record["faults"]["no_instance"], 2);
+}
+
+#[tokio::test]
 async fn a_judge_too() {
     let writer = Upstream::with(|_| Answer::status(503)).await;
     let lines = "policy_limits.fault_threshold = \"off\"\nbreaker.failure_threshold = 1000";
