@@ -225,6 +225,15 @@ async fn one_that_remembers_is_impure() {
 }
 
 #[tokio::test]
+async fn one_that_takes_too_long_in_another_order_is_impure() {
+    let push = Push::of(guest("versioned")).config(json!({ "memory": "tires" }));
+    let words = ["in another order", "failed, where there was an answer", "`decision_timeout`"];
+    // What the wall clock ends is no difference.
+    let lines = "policy_limits.wall_timeout = \"10s\"";
+    refused(lines, "routing", push, "purity", &words).await;
+}
+
+#[tokio::test]
 async fn with_fresh_instances_nothing_is_remembered() {
     let (_writer, gateway) = start("policy.routing.instances = \"fresh\"").await;
     gateway.pushed("routing", Push::of(guest("remembers")).config(json!({}))).await;

@@ -1,10 +1,11 @@
 //! Helpful: forwards to the first service, with a request header `x-version` that its configuration
 //! says: `{"version": "a"}`. Where the configuration has a `memory`, its answers depend on more than
 //! the request: `"counts"` the requests, `"remembers"` the last one's path, `"shuffles"` as std's maps
-//! do.
+//! do, `"tires"`, so that there is no end to a decision after some.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::hint::black_box;
 
 use orchestrator_policy::config::Document;
 use orchestrator_policy::{ConfigError, Decision, Request, RoutingPolicy, Setup};
@@ -40,6 +41,11 @@ impl RoutingPolicy for Guest {
             "counts" => self.count.replace(self.count.get() + 1).to_string(),
             "remembers" => self.last.replace(request.path()),
             "shuffles" => shuffled(),
+            "tires" => {
+                let count = self.count.replace(self.count.get() + 1);
+                while black_box(count) >= 6 {}
+                return decision;
+            }
             _ => return decision,
         };
         decision.request_header("x-memory", remembered)
