@@ -28,7 +28,7 @@ pub async fn verify(
 ) -> Result<(), LoadError> {
     // Of many cases each may take as long as a decision or a configuration, and others wait for their turn.
     let limit = version.limits.self_test_timeout;
-    match tokio::time::timeout(limit, ask(engine, version, cases)).await {
+    match tokio::time::timeout(limit, try_out(engine, version, cases)).await {
         Ok(asked) => asked,
         Err(_) => Err(LoadError::Limit {
             step: Step::SelfTest,
@@ -41,7 +41,7 @@ pub async fn verify(
     }
 }
 
-async fn ask(
+async fn try_out(
     engine: &Engine,
     version: &Arc<Version>,
     cases: &[(CasesOf, &Json)],
