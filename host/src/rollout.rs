@@ -78,6 +78,14 @@ pub(crate) struct Proposal {
     pub(crate) if_match: Option<String>,
 }
 
+/// Which cases a version is asked before it is verified.
+#[derive(Debug)]
+enum Asked {
+    /// Those of the configuration and those beside the file, and these that came with it.
+    All(Option<Json>),
+    Nothing,
+}
+
 /// What came of a change.
 #[derive(Debug)]
 pub(crate) struct Placed {
@@ -193,16 +201,16 @@ impl Rollout {
                 self.try_out(kind, &loaded, cases.as_ref()).await?;
                 loaded
             }
-            None => self.look_at(kind, &version, &source, cases, &of).await?,
+            None => self.look_at(kind, &version, &source, Asked::All(cases), &of).await?,
         };
         if let Some(store) = self.store.clone() {
             let store = store.lock_owned().await;
             let kept = off_thread(move || store.keep(&source)).await;
             if let Err(error) = kept {
                 self.let_go(kind, &version, new);
-                return Err(Failure::Unable(format!(
-                    "`server.state_dir` cannot keep the version: {error}"
-                )));
+                let text = format!("`server.state_dir` cannot keep the version: {error}");
+                let error = LoadError::unable(Step::Activate, text);
+                return Err(self.unable(kind, &version, &error, of.by));
             }
         }
         self.forget_older_verified(kind, &version);
@@ -301,13 +309,14 @@ impl Rollout {
         kind: Kind,
         name: &str,
         source: &Source,
-        cases: Option<Json>,
+        asked: Asked,
         of: &Details<'_>,
     ) -> Result<Arc<Version>, Failure> {
         let policy = self.book(kind).policy.clone();
         let looked = async {
             // Cases beside a file are about that file.
             let is_the_files = self.book(kind).file.as_deref() == Some(&*source.sha256());
+            let is_the_files = is_the_files && !matches!(asked, Asked::Nothing);
             let component = policy.component.clone();
             let beside = match is_the_files {
                 true => off_thread(move || cases_beside(&component)).await?,
@@ -323,8 +332,11 @@ impl Rollout {
             });
             self.events.tell(kind, name, What::Compiled, of);
             let loaded = Arc::new(loaded);
-            let mut all = vec![(CasesOf::Configuration, &policy.cases)];
-            all.extend(cases.as_ref().map(|cases| (CasesOf::Push, cases)));
+            let mut all = Vec::new();
+            if let Asked::All(cases) = &asked {
+                all.push((CasesOf::Configuration, &policy.cases));
+                all.extend(cases.as_ref().map(|cases| (CasesOf::Push, cases)));
+            }
             all.extend(beside.as_ref().map(|cases| (CasesOf::Component, cases)));
             verify(&self.engine, &loaded, &all).await?;
             Ok::<_, LoadError>(loaded)
@@ -349,7 +361,7 @@ impl Rollout {
                 let new = |it: &Record| matches!(it.state, State::Received | State::Compiled);
                 let new = self.book(kind).find(name).is_some_and(new);
                 self.let_go(kind, name, new);
-                Err(Failure::Unable(error.to_string()))
+                Err(self.unable(kind, name, &error, of.by))
             }
             Err(error) => {
                 let failure = self.refuse(kind, name, error, of.by);
@@ -361,6 +373,15 @@ impl Rollout {
 
     fn has_served(&self, kind: Kind, name: &str) -> bool {
         self.book(kind).find(name).is_some_and(Record::served_well)
+    }
+
+    /// Tells of what the gateway could not do. What is known of the version stays as it is.
+    fn unable(&self, kind: Kind, name: &str, error: &LoadError, by: Option<&str>) -> Failure {
+        let (step, reason) = (error.step(), error.to_string());
+        self.counts.of(kind).refused(step, error.limit());
+        let details = Details { step: Some(step), reason: Some(&reason), by, ..Details::default() };
+        self.events.tell(kind, name, What::Refused, &details);
+        Failure::Unable(reason)
     }
 
     /// Notes that a version failed a step.
@@ -392,14 +413,17 @@ impl Rollout {
             Some(record) => record.clone(),
         };
         let version = record.version.clone();
-        let refused = record.step.zip(record.reason.clone()).filter(|(step, _)| {
-            // The cases that came with it are known to nobody any more.
-            record.state == State::Refused && *step == Step::SelfTest
-        });
-        if let Some((step, reason)) = refused {
-            let step = step.word();
+        let refused = match (record.step, &record.reason) {
+            (Some(step), Some(reason)) if record.state == State::Refused => {
+                let step = step.word();
+                Some(format!("{version} was refused at the step {step}: {reason}"))
+            }
+            _ => None,
+        };
+        // The cases that came with it are known to nobody any more.
+        if let Some(refused) = refused.as_ref().filter(|_| record.was_refused_by_cases()) {
             return Err(Failure::Conflict(format!(
-                "{version} was refused at the step {step}: {reason}; push it again to have it tried again"
+                "{refused}; push it again to have it tried again"
             )));
         }
         let Some(store) = self.store.clone() else {
@@ -409,26 +433,27 @@ impl Rollout {
         };
         let store = store.lock_owned().await;
         let of = record.clone();
-        let source = off_thread(move || store.source(&of)).await.map_err(|error| {
-            match (record.step, &record.reason) {
-                (Some(step), Some(reason)) if record.state == State::Refused => {
-                    let step = step.word();
-                    Failure::Conflict(format!(
-                        "{version} was refused at the step {step}, and is not kept: {reason}"
-                    ))
-                }
-                _ => Failure::NotThere(format!(
+        let source =
+            off_thread(move || store.source(&of)).await.map_err(|error| match refused {
+                Some(refused) => Failure::Conflict(format!("{refused}; it is not kept")),
+                None => Failure::NotThere(format!(
                     "the component of {version} cannot be read: {error}; push it again"
                 )),
-            }
-        })?;
-        self.look_at(kind, &version, &source, None, &Details::default()).await
+            })?;
+        // What has served is not asked the cases of today, which may be about another.
+        let asked = match record.served_well() {
+            true => Asked::Nothing,
+            false => Asked::All(None),
+        };
+        self.look_at(kind, &version, &source, asked, &Details::default()).await
     }
 
     /// Lets go of what has come of a version that could not be taken in; a new one is not known, then.
     fn let_go(&self, kind: Kind, name: &str, new: bool) {
         let roster = self.generation.borrow().rosters[kind as usize].clone();
+        // One that decides meanwhile is not new any more.
         let is_resident = roster.resident().any(|it| **it.name() == *name);
+        let new = new && !is_resident;
         self.with_book(kind, |book| {
             if let Some(record) = book.find_mut(name).filter(|_| !is_resident) {
                 record.unload();
@@ -443,10 +468,12 @@ impl Rollout {
     pub(crate) async fn reload(&self, new: Option<&(Config, SourceMap)>, asked: bool) {
         let _reloading = self.reloading.lock().await;
         for kind in Kind::ALL {
-            let policy = self.with_book(kind, |book| {
+            let (policy, other_cases) = self.with_book(kind, |book| {
+                let mut other_cases = false;
                 if let Some((config, _)) = new {
                     let named = config.policy(kind);
-                    if book.policy.cases != named.cases {
+                    other_cases = book.policy.cases != named.cases;
+                    if other_cases {
                         tracing::info!(
                             policy = kind.name(),
                             "the configuration's cases have changed: the next version is tried by them"
@@ -456,7 +483,7 @@ impl Rollout {
                     book.policy.config = named.config.clone();
                     book.policy.cases = named.cases.clone();
                 }
-                book.policy.clone()
+                (book.policy.clone(), other_cases)
             });
             let (source, beside) = match start::named(&policy).await {
                 (Ok(source), beside) => (source, beside),
@@ -469,10 +496,10 @@ impl Rollout {
             let sha256 = source.sha256();
             let again = self.with_book(kind, |book| {
                 let same = book.file_looked_at.as_deref() == Some(&*sha256);
-                // Cases that are no good are told of when they are asked.
-                let beside = beside.unwrap_or(None);
-                let other_cases = book.file.as_deref() == Some(&*sha256) && book.beside != beside;
-                if other_cases {
+                // Cases that are no good are told of when they are asked, and are others than none.
+                let beside = beside.unwrap_or(Some(Json::Null));
+                let others_beside = book.file.as_deref() == Some(&*sha256) && book.beside != beside;
+                if others_beside {
                     tracing::info!(
                         policy = kind.name(),
                         "the cases beside the component have changed: the next version is tried by them"
@@ -482,9 +509,9 @@ impl Rollout {
                 book.beside = beside;
                 let refused = book.records.iter().find(|it| it.sha256 == sha256);
                 let refused = refused.filter(|it| it.state == State::Refused);
-                // Which cases it is tried by may be what has changed.
-                let by_cases = |it: &Record| it.step == Some(Step::SelfTest);
-                !same || refused.is_some_and(|it| asked || by_cases(it))
+                let by_others =
+                    |it: &Record| (other_cases || others_beside) && it.was_refused_by_cases();
+                !same || refused.is_some_and(|it| asked || by_others(it))
             });
             if !again {
                 continue;
@@ -506,7 +533,7 @@ impl Rollout {
                 .await;
             if let Err(failure @ Failure::Unable(_)) = &proposed {
                 let policy = kind.name();
-                tracing::error!(policy, %failure, "what the configuration names waits: SIGHUP tries it again");
+                tracing::error!(policy, %failure, "what the configuration names waits: SIGHUP, a change of it or a start tries it again");
                 continue;
             }
             self.with_book(kind, |book| book.file_looked_at = Some(sha256));

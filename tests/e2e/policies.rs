@@ -387,6 +387,31 @@ mod neighbours {
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 
+    /// What one decision takes too long is not the others' fault, though the worker's turns are long.
+    #[tokio::test]
+    async fn are_served_where_they_are_a_thousand_and_some_decisions_overrun() {
+        let hostile = Hostile::start("spin", "server.workers = 1\nlimits.connections = 2000").await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..1000 {
+            let mut client = hostile.gateway.connect().await;
+            tasks.spawn(async move {
+                let mut refused = 0;
+                for _ in 0..10 {
+                    refused += u32::from(client.call(Request::get("/good")).await.status() != 200);
+                }
+                refused
+            });
+        }
+        for _ in 0..5 {
+            no_leak(&hostile.gateway.get("/evil").await);
+        }
+        let mut refused = 0;
+        while let Some(done) = within("all clients", tasks.join_next()).await {
+            refused += done.unwrap();
+        }
+        assert_eq!(refused, 0);
+    }
+
     #[tokio::test]
     async fn are_served_by_a_policy_that_is_asked_by_many_at_once() {
         let writer = Upstream::start().await;

@@ -267,7 +267,11 @@ fn failed(failure: &Failure) -> Page {
         Failure::Stale { active } => {
             problem(StatusCode::PRECONDITION_FAILED, &detail, json!({ "active": active }))
         }
-        Failure::Unable(_) => problem(StatusCode::SERVICE_UNAVAILABLE, &detail, json!({})),
+        Failure::Unable(_) => {
+            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, &detail, json!({}));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            response
+        }
         Failure::Refused { version, step, reason, errors } => {
             let errors: Vec<Json> = errors
                 .iter()

@@ -211,7 +211,9 @@ impl Warm {
             Phase::Route(request, _) | Phase::Judge(request, ..) => request.overran,
             Phase::Idle | Phase::Configure => false,
         };
-        let pass = match self.gate.pass(suspect, self.version.limits.wall_timeout).await {
+        let limits = &self.version.limits;
+        let others_overrun = || self.overruns.available_permits() < overruns_max(limits);
+        let pass = match self.gate.pass(suspect, limits.wall_timeout, others_overrun).await {
             Ok(pass) => pass,
             Err(fault) => return (phase, Err(fault)),
         };

@@ -3,7 +3,8 @@
 //! A guest is interrupted between two instructions only, and one that fills its memory may take a hundred
 //! ticks. So it is charged what it ran, not what it was granted, and others get the more time after it.
 //! The first slice is an exception: nobody looks at a clock when it begins, but for the decisions that
-//! come soon after one that overran.
+//! come soon after one that overran. Nor does anybody know what the machine did meanwhile: so a decision has
+//! overrun only once a clock has said so.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -65,19 +66,20 @@ pub(super) fn overrun(
     let decides = !matches!(host.phase, Phase::Configure);
     let slices = &mut host.slices;
     let turn = slices.turn.lock().expect("nobody panics while holding it").take();
-    let began = turn.map(|turn| turn.began).or(slices.began.take());
-    let ran = began.map(|began| epochs(thread_time().saturating_sub(began)));
-    if let Some(ran) = ran
-        && ran < slices.granted
-        && decides
-        && slices.overrun.is_none()
-    {
+    let Some(began) = turn.map(|turn| turn.began).or(slices.began.take()) else {
+        // Nobody looked at a clock when it began. It is taken to have had its slice, and has a little more, on
+        // the clock: one that the machine has kept from running ends within that, and nothing has happened.
+        slices.began = Some(thread_time().saturating_sub(EPOCH * slices.granted));
+        slices.granted += 1;
+        return Ok(UpdateDeadline::Continue(2));
+    };
+    let ran = epochs(thread_time().saturating_sub(began));
+    if ran < slices.granted {
         // The machine kept it from its slice, which goes on: it has not overrun.
-        slices.began = began;
+        slices.began = Some(began);
         return Ok(UpdateDeadline::Continue((slices.granted - ran).into()));
     }
-    let granted = std::mem::replace(&mut slices.granted, EPOCHS_A_TICK);
-    let ran = ran.map_or(granted, |ran| ran.max(granted));
+    slices.granted = EPOCHS_A_TICK;
     slices.used = slices.used.saturating_add(ran);
     if decides {
         strain.overran();
@@ -92,23 +94,11 @@ pub(super) fn overrun(
         ticker.hurry();
     }
     if decides && slices.overrun.is_none() {
-        match overruns.clone().try_acquire_owned() {
-            Ok(place) => slices.overrun = Some(place),
-            Err(_) if began.is_some() => {
-                let text = "overran while as many did so already as may: half of `instances_max`";
-                return Err(TimedOut::Own(text.into()).into());
-            }
-            // Nobody knows how much of its slice it had: it has a short one more, on the clock.
-            Err(_) => {
-                slices.granted = 1;
-                let turn = slices.turn.clone();
-                let others = async move {
-                    tokio::task::yield_now().await;
-                    begin(&turn, None);
-                };
-                return Ok(UpdateDeadline::YieldCustom(2, Box::pin(others)));
-            }
-        }
+        let Ok(place) = overruns.clone().try_acquire_owned() else {
+            let text = "overran while as many did so already as may: half of `instances_max`";
+            return Err(TimedOut::Own(text.into()).into());
+        };
+        slices.overrun = Some(place);
     }
     let now = Instant::now();
     if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
@@ -293,8 +283,8 @@ mod tests {
     fn where_no_further_one_may_overrun_one_that_had_its_slice_ends() {
         let mut begun = Begun::new(0, 1, None);
         let more = begun.overrun().expect("nobody knows whether it had");
-        assert!(matches!(more, UpdateDeadline::YieldCustom(2, _)), "others go first");
-        begin(&begun.store.data().slices.turn, None);
+        assert!(matches!(more, UpdateDeadline::Continue(2)));
+        assert!(!begun.strain.is_felt() && begun.used() == 0, "it may end within that");
         run_until(thread_time() + TICK);
         let ended = begun.overrun().err().expect("it ends");
         assert!(ended.to_string().contains("as many did so"), "{ended}");

@@ -34,7 +34,8 @@ pub async fn verify(
             step: Step::SelfTest,
             key: "self_test_timeout",
             text: format!(
-                "its cases take more than {}: have fewer, or raise `self_test_timeout`",
+                "to try it out takes more than {}: have fewer cases or a quicker `configure`, or raise \
+                 `self_test_timeout`",
                 humantime::format_duration(limit)
             ),
         }),

@@ -165,7 +165,9 @@ impl Rollout {
         self.with_book(kind, |book| {
             let Some(record) = book.find_mut(version) else { return };
             match &loaded {
-                Ok(_) => record.state = state,
+                // Unless it decides by now.
+                Ok(_) if record.state == State::Verified => record.state = state,
+                Ok(_) => {}
                 // That says nothing about it: the next time it may be there.
                 Err(Failure::Unable(_)) => {}
                 // It has served, but cannot any more, with this gateway and these services.

@@ -24,7 +24,7 @@ pub(crate) enum State {
     Previous,
     /// It was active earlier.
     Retired,
-    /// It failed a step, and has never decided.
+    /// It failed a step, the last time that it was looked at.
     Refused,
     /// It was active and made too many faults.
     Quarantined,
@@ -111,6 +111,11 @@ impl Record {
     /// Whether it may stand in for another: it has decided, and not too badly.
     pub(crate) fn served_well(&self) -> bool {
         self.activation > 0
+    }
+
+    /// Whether it was its cases, at whatever step that asks them.
+    pub(crate) fn was_refused_by_cases(&self) -> bool {
+        self.state == State::Refused && matches!(self.step, Some(Step::SelfTest | Step::Purity))
     }
 
     /// From now on it stands in for no other, until it has been activated again.

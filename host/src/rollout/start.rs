@@ -176,12 +176,19 @@ impl Opening<'_> {
             book.records = history.versions;
             // Nobody looks at them any more, and nobody was told of them.
             book.records.retain(|it| !matches!(it.state, State::Received | State::Compiled));
+            let must_not_decide =
+                |it: &&mut Record| matches!(it.state, State::Refused | State::Quarantined);
+            book.records.iter_mut().filter(must_not_decide).for_each(|it| it.activation = 0);
         }
         // A file's cases that are no good refuse the file, and nothing else.
         book.beside = beside.as_ref().ok().cloned().flatten();
         active.take_if(|active| book.find(active).is_none());
+        // And nobody has chosen another since.
+        let chosen = active.as_ref().and_then(|it| book.find(it)?.activated_at.clone());
         let refused = |sha256: &String| {
-            book.records.iter().any(|it| it.sha256 == *sha256 && it.state == State::Refused)
+            let mut all = book.records.iter();
+            let found = all.find(|it| it.sha256 == *sha256 && it.state == State::Refused);
+            found.is_some_and(|it| chosen.as_ref().is_none_or(|chosen| *chosen < it.received_at))
         };
         let unchanged = match (&book.file_looked_at, &digest) {
             // What it was refused for may be another now: a limit, a service.
@@ -216,11 +223,24 @@ impl Opening<'_> {
                         policy, version, %error,
                         "what the configuration names is refused: the version before goes on"
                     );
-                    if !error.may_be_the_machines(false) {
+                    let known = book.records.iter().position(|known| *known.version == version);
+                    let known = known.map(|at| book.records.remove(at));
+                    let has_served = known.as_ref().is_some_and(Record::served_well);
+                    let is_its_own = !error.may_be_the_machines(has_served);
+                    let decides = *active == *version;
+                    // One that decides goes on to do so, whatever it is asked today.
+                    if is_its_own && !decides {
                         let mut record = Record::received(source, self.origin(&book), None);
+                        if let Some(known) = known {
+                            record.counts = known.counts;
+                            record.activated_at = known.activated_at;
+                        }
                         record.fails(State::Refused, error.step(), error.to_string());
-                        book.records.retain(|known| known.version != record.version);
                         book.records.push(record);
+                    } else {
+                        book.records.extend(known);
+                    }
+                    if is_its_own {
                         book.file_looked_at = digest;
                     }
                 }

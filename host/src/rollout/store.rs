@@ -79,6 +79,15 @@ impl Store {
         })?;
         let store = Store { folder: folder.to_owned(), _lock: lock };
         store.sweep()?;
+        for aside in Kind::ALL.map(|kind| store.history_file(kind).with_extension(SET_ASIDE)) {
+            if aside.exists() {
+                tracing::warn!(
+                    file = %aside.display(),
+                    "this history made no sense: while it is there, no component is removed; look at it, and \
+                     remove it"
+                );
+            }
+        }
         Ok(store)
     }
 

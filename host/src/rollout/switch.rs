@@ -57,7 +57,9 @@ impl Rollout {
             self.publish(generation).await;
             return Err(match error {
                 // It is nothing that the version has done.
-                LoadError::Unable { text, .. } => Failure::Unable(text),
+                error if error.may_be_the_machines(self.has_served(kind, version.name())) => {
+                    self.unable(kind, version.name(), &error, by.as_deref())
+                }
                 error => self.refuse(kind, version.name(), error, by.as_deref()),
             });
         }
