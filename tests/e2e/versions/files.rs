@@ -165,6 +165,17 @@ async fn one_that_its_cases_refused_is_tried_again_when_they_have_changed() {
     fs::write(&cases, of("/fine").to_string()).unwrap();
     replace(&file, &guest("trap"));
     gateway.log.line_with(&["refused", "self-test", "did not decline"]).await;
+    // What is not about it has it tried no more often.
+    let refused = || gateway.log.lines().iter().filter(|it| it.contains("did not decline")).count();
+    let before_that = refused();
+    let file = folder.path().join("orchestrator.toml");
+    let more = fs::read_to_string(&file).unwrap() + "\nproxy.request_timeout = \"7s\"";
+    replace(&file, more.as_bytes());
+    gateway.log.line_with(&["need a restart", "request_timeout"]).await;
+    gateway.hang_up();
+    let again = async || (refused() > before_that).then(&refused);
+    let count = orchestrator_tests::eventually("SIGHUP to try it again", again).await;
+    assert_eq!(count, before_that + 1);
     replace(&cases, b"[]");
     gateway.policy_when("routing", |it| it["active"] != before).await;
     replace(&cases, of("/fine").to_string().as_bytes());

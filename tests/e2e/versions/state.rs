@@ -308,6 +308,44 @@ async fn what_was_refused_is_tried_again_at_the_next_start() {
     gateway.policy_when("routing", |it| it["previous"] == pushed.as_str()).await;
 }
 
+/// That the answer to `/x` has this mark.
+fn case_of(mark: &str) -> String {
+    let decision =
+        format!("{{ forward = \"writer\", response_headers = {{ x-mark = \"{mark}\" }} }}");
+    format!("policy.routing.cases = [{{ request.path = \"/x\", decision = {decision} }}]")
+}
+
+#[tokio::test]
+async fn what_served_is_not_asked_the_cases_of_today() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    let pushed = gateway.pushed("routing", marked("pushed")).await;
+    gateway.kill().await;
+    let lines = marking_lines(&kept, "file", &case_of("file"));
+    let gateway = Gateway::start_at(kept.folder.path(), &lines).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("file"));
+    let policy = gateway.policy_when("routing", |it| it["previous"] == pushed.as_str()).await;
+    assert_eq!(policy["last_good"], pushed.as_str());
+    assert_eq!(gateway.roll_back("routing").await.status(), 200);
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("pushed"));
+}
+
+#[tokio::test]
+async fn what_an_operator_has_chosen_since_stays() {
+    let kept = Kept::new().await;
+    let mut gateway = kept.start().await;
+    gateway.pushed("routing", marked("first")).await;
+    gateway.kill().await;
+    let lines = marking_lines(&kept, "file", &case_of("chosen"));
+    let mut gateway = Gateway::start_at(kept.folder.path(), &lines).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("first"));
+    gateway.pushed("routing", marked("chosen")).await;
+    gateway.kill().await;
+    let gateway = Gateway::start_at(kept.folder.path(), &marking_lines(&kept, "file", "")).await;
+    assert_eq!(mark_of(&gateway.get("/x").await).as_deref(), Some("chosen"));
+    assert_eq!(gateway.policy("routing").await["differs_from_file"], true);
+}
+
 #[tokio::test]
 async fn the_way_back_stays_when_the_file_names_what_decides() {
     let kept = Kept::new().await;

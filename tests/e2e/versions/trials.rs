@@ -272,5 +272,6 @@ async fn one_whose_compiler_is_killed_is_not_refused() {
     let (reply, ()) = tokio::join!(gateway.push("routing", Push::of(many_functions())), kill);
     let detail = reply.problem(503);
     assert!(detail.contains("killed from outside"), "{detail}");
+    gateway.log.line_with(&["refused", "killed from outside"]).await;
     assert_eq!(names(&gateway.policy("routing").await).len(), 1, "it is not known");
 }
