@@ -111,7 +111,9 @@ impl Gate {
         loop {
             while begun.len() < together {
                 newest = !newest;
-                let next = self.waiting.iter().find_map(|waiting| match newest {
+                // Suspect ones only where none other waits, and one by one.
+                let waiting = &self.waiting[..1 + usize::from(begun.is_empty())];
+                let next = waiting.iter().find_map(|waiting| match newest {
                     true => waiting.borrow_mut().pop_back(),
                     false => waiting.borrow_mut().pop_front(),
                 });
