@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use orchestrator_tests::{
-    Answer, Client, EVERYTHING_TO_WRITER, Gate, Gateway, Request, Upstream, eventually, service,
-    within,
+    Answer, Client, EVERYTHING_TO_WRITER, Gate, Gateway, Reply, Request, Upstream, eventually,
+    service, within,
 };
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,42 +43,37 @@ async fn sighup_ends_nothing() {
     assert!(gateway.exit().await.success());
 }
 
-#[tokio::test]
-async fn sigterm_lets_a_request_under_way_finish() {
+/// The answer to a request that was under way when the gateway was told to end.
+async fn answer_amid_the_drain(request: &str) -> Reply {
     let gate = Gate::new();
     let writer = Upstream::answering([Answer::ok("finished").behind(&gate)]).await;
     let mut gateway = Gateway::before([&writer], "").await;
     let mut client = gateway.connect().await;
-    client.begin(&Request::get("/x")).await;
+    client.send(request).await;
     writer.received(|_| true).await;
     gateway.terminate();
     until_refused(&gateway).await;
     gate.open();
     let reply = client.reply().await;
     assert_eq!(reply.text(), "finished");
-    assert_eq!(reply.header("connection").as_deref(), Some("close"));
     client.ended().await;
     gateway.access_of(&reply).await;
     assert_eq!(gateway.exit().await.code(), Some(0));
+    reply
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_request_under_way_finish() {
+    let reply = answer_amid_the_drain("GET /x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(reply.header("connection").as_deref(), Some("close"));
 }
 
 /// In HTTP/1.0 nothing but their own wish keeps connections.
 #[tokio::test]
 async fn sigterm_has_answers_keep_no_connection_of_an_http_1_0_client() {
-    let gate = Gate::new();
-    let writer = Upstream::answering([Answer::ok("finished").behind(&gate)]).await;
-    let mut gateway = Gateway::before([&writer], "").await;
-    let mut client = gateway.connect().await;
-    client.send("GET /x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").await;
-    writer.received(|_| true).await;
-    gateway.terminate();
-    until_refused(&gateway).await;
-    gate.open();
-    let reply = client.reply().await;
-    assert_eq!(reply.text(), "finished");
+    let request = "GET /x HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+    let reply = answer_amid_the_drain(request).await;
     assert_ne!(reply.header("connection").as_deref(), Some("keep-alive"));
-    client.ended().await;
-    assert_eq!(gateway.exit().await.code(), Some(0));
 }
 
 #[tokio::test]
