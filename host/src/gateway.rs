@@ -222,6 +222,11 @@ impl Gateway {
         &self.admin
     }
 
+    /// See [`Engine::stop_clock`](crate::policy::Engine::stop_clock).
+    pub fn stop_clock(&self) {
+        self.rollout.engine().stop_clock();
+    }
+
     /// Is not ready any more for `drain_delay`, stops accepting, finishes what is under way for
     /// `drain_timeout` at the most, and ends.
     pub async fn shutdown(self) {

@@ -225,7 +225,7 @@ impl Ticker {
             let _ = setpriority_process(None, TICKER_NICE);
             loop {
                 for _ in 0..REST_AFTER_TICKS {
-                    if own.stopped.load(Ordering::Relaxed) {
+                    if own.is_stopped() {
                         return;
                     }
                     let hurries = own.hurries();
@@ -265,6 +265,11 @@ impl Ticker {
     /// further one only a part of a tick shall be lost.
     pub(super) fn hurry(&self) {
         self.hurried.store(HURRY_TICKS, Ordering::Relaxed);
+    }
+
+    /// No decision is too long then.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     pub(super) fn hurries(&self) -> bool {

@@ -1,9 +1,9 @@
-//! Who is decided about next by a version whose decisions overrun their ticks.
+//! Who is decided about next by a version whose decisions take long.
 //!
-//! A decision is over within microseconds or is interrupted at the end of its first slice: nobody knows
-//! before which of the two it is. Where many of the second sort arrive at once, each would take its first
-//! slice before anything else of the worker goes on. So, once one has overrun, decisions begin one by one
-//! for a while, with a look at the sockets in between; and more and more of them, while none overruns. First
+//! A decision is over within microseconds, or takes much of its first slice and may be interrupted at the end
+//! of it: nobody knows before which of the two it is. Where many of the second sort arrive at once, each would
+//! have its slice before anything else of the worker goes on. So, once one was long, decisions begin one by
+//! one for a while, with a look at the sockets in between; and more and more of them, while none is. First
 //! those from connections whose last decision was one of the first sort; of them the newest and the oldest in
 //! turn, so that a request that came before or behind a burst waits for few of it and not for all.
 
@@ -17,11 +17,18 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Fault;
+use super::engine::EPOCH;
 
-/// So many decisions in a row that do not overrun, and they begin as they come again.
+/// One is long that ran for so long itself: a worker may make sixty of them between two looks at the sockets.
+pub(super) const LONG: Duration = EPOCH;
+
+/// So many decisions in a row that are not long, and they begin as they come again.
 const CALM_AFTER: u32 = 100;
 
-/// So many times as many begin between two looks at the sockets as before the last, where none overran. Each
+/// So many are timed once one seems to have been long.
+const TIMED: u32 = 8;
+
+/// So many times as many begin between two looks at the sockets as before the last, where none was long. Each
 /// look costs what all who are ready do: of a thousand connections, a fifth of `wall_timeout`.
 const MORE: usize = 4;
 
@@ -41,24 +48,43 @@ pub(super) struct Pass(
     #[expect(dead_code, reason = "its end is what it is for")] oneshot::Sender<()>,
 );
 
-/// Whether decisions overrun. Only its worker touches it.
+/// Whether decisions are long. Only its worker touches it.
 #[derive(Debug, Default)]
 pub(super) struct Strain {
-    /// Counts down from [`CALM_AFTER`] when one has overrun.
+    /// Counts down from [`CALM_AFTER`] when one was.
     calm_in: AtomicU32,
-    /// One has since the last look at the sockets.
+    /// One was since the last look at the sockets.
     is_fresh: AtomicBool,
+    /// Counts down from [`TIMED`] when one seems to have been.
+    timed: AtomicU32,
 }
 
 impl Strain {
-    pub(super) fn overran(&self) {
-        self.calm_in.store(CALM_AFTER, Relaxed);
-        self.is_fresh.store(true, Relaxed);
+    /// Notes that one ran for so long itself.
+    pub(super) fn ran(&self, time: Duration) {
+        if time >= LONG {
+            self.calm_in.store(CALM_AFTER, Relaxed);
+            self.is_fresh.store(true, Relaxed);
+        }
     }
 
-    /// Whether one has overrun of late.
+    /// Notes that one took [`LONG`] by the wall clock, with all that kept it waiting.
+    pub(super) fn seems_long(&self) {
+        self.timed.store(TIMED, Relaxed);
+    }
+
+    /// Whether one was long of late.
     pub(super) fn is_felt(&self) -> bool {
         self.calm_in.load(Relaxed) > 0
+    }
+
+    /// Whether the decision that begins is to be timed, which costs as much as a small one.
+    pub(super) fn times(&self) -> bool {
+        let timed = self.timed.load(Relaxed);
+        if timed > 0 {
+            self.timed.store(timed - 1, Relaxed);
+        }
+        timed > 0 || self.is_felt()
     }
 
     /// Notes that another decision begins.
@@ -66,7 +92,7 @@ impl Strain {
         self.calm_in.store(self.calm_in.load(Relaxed) - 1, Relaxed);
     }
 
-    /// Whether one has overrun since this was last asked.
+    /// Whether one was long since this was last asked.
     fn take_fresh(&self) -> bool {
         self.is_fresh.swap(false, Relaxed)
     }
@@ -74,7 +100,7 @@ impl Strain {
 
 impl Gate {
     /// Returns when a decision may begin, about a `suspect` request after all others. Costs one load while none
-    /// overruns. A suspect one may not where its patience ends while `others_overrun`.
+    /// is long. A suspect one may not where its patience ends while `others_overrun`.
     pub(super) async fn pass(
         self: &Rc<Self>,
         suspect: bool,
@@ -138,5 +164,30 @@ impl Gate {
             };
         }
         self.dispatching.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_seemed_long_has_the_next_ones_timed_and_only_one_that_ran_long_has_them_wait() {
+        let strain = Strain::default();
+        assert!(!strain.times());
+        // The machine, or others of the worker, may have kept it.
+        strain.seems_long();
+        strain.ran(LONG / 2);
+        assert!(!strain.is_felt());
+        assert!((0..TIMED).all(|_| strain.times()));
+        assert!(!strain.times());
+
+        strain.ran(LONG);
+        assert!(strain.take_fresh() && !strain.take_fresh());
+        for _ in 0..CALM_AFTER {
+            assert!(strain.is_felt() && strain.times());
+            strain.count_down();
+        }
+        assert!(!strain.is_felt() && !strain.times());
     }
 }

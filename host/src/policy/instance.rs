@@ -17,7 +17,7 @@ use wasmtime::{Store, StoreLimitsBuilder};
 use super::bindings::{Host, Phase, Slices};
 use super::engine::{EPOCHS_A_TICK, Engine, TICK};
 use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
-use super::gate::Gate;
+use super::gate::{Gate, LONG};
 use super::overrun::{
     excerpt, fault_of, first_slice, overrun, overruns_max, refusal, thread_time, ticks,
 };
@@ -168,6 +168,9 @@ impl Warm {
     /// faults.
     pub(crate) fn decided(&self, took: Duration, fault: Option<&Fault>) -> bool {
         self.tally.decided(took, fault);
+        if took >= LONG && !self.engine.ticker.is_stopped() {
+            self.gate.strain.seems_long();
+        }
         let limits = &self.version.limits;
         match (fault, limits.fault_threshold) {
             (Some(fault), Some(threshold)) if fault.is_its_own() => {
@@ -454,11 +457,17 @@ impl Instance {
         ticker.want();
         let slice = first_slice(ticker, warm.usual.get());
         self.begin(phase, attempt, &warm.version.limits, slice);
-        // Only while decisions overrun: it costs as much as a small one.
-        self.store.data_mut().slices.began = warm.gate.strain.is_felt().then(thread_time);
+        let strain = &*warm.gate.strain;
+        let timed_from = strain.times().then(thread_time);
+        self.store.data_mut().slices.began = timed_from;
         let sampled = self.calls % SAMPLED_EVERY == 1 && slice == EPOCHS_A_TICK;
         let began = sampled.then(Instant::now);
         let returned = self.decide.call_async(&mut self.store, ()).await;
+        if let Some(began) = timed_from
+            && self.store.data().slices.used == 0
+        {
+            strain.ran(thread_time().saturating_sub(began));
+        }
         if let Some(began) = began
             && self.store.data().slices.used == 0
         {

@@ -82,7 +82,7 @@ pub(super) fn overrun(
     slices.granted = EPOCHS_A_TICK;
     slices.used = slices.used.saturating_add(ran);
     if decides {
-        strain.overran();
+        strain.ran(EPOCH * ran);
     }
     let own_ticks = slices.used / EPOCHS_A_TICK;
     if own_ticks >= slices.max {
