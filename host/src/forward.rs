@@ -305,7 +305,7 @@ pub(crate) async fn forward(
     loop {
         let mut lease = match idle.take() {
             Some(lease) => lease,
-            None => match connect(exchange, target, endpoint, clock, began).await {
+            None => match Box::pin(connect(exchange, target, endpoint, clock, began)).await {
                 Ok(lease) => lease,
                 Err(failure) => return Attempt { ended: Ended::Failed(failure), sent: false },
             },

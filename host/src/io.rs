@@ -54,13 +54,13 @@ const UNREAD_MAX: u64 = 24 << 10;
 const STALLS_MAX: u64 = 96 << 10;
 
 /// Nearly every head, with a small body.
-pub(crate) const FIRST_PIECE: u64 = 4 << 10;
+pub(crate) const FIRST_PIECE: usize = 4 << 10;
 
 /// How many bytes of a response are read, and handed on, at once when so many have gone before: a reader that
 /// stalls early, as those do who mean harm, costs little.
 pub(crate) fn piece(gone: u64) -> u64 {
     match gone {
-        0 => FIRST_PIECE,
+        0 => FIRST_PIECE as u64,
         1..UNREAD_MAX => 8 << 10,
         UNREAD_MAX..STALLS_MAX => 4 << 10,
         _ => (gone / 4).min(128 << 10),

@@ -37,7 +37,8 @@ pub(crate) async fn answer(exchange: &Exchange, head: &http::request::Parts) -> 
         Page::Health => {
             let timeouts = snapshot.services.all.iter().map(|it| it.config.health.timeout);
             let patience = timeouts.max().unwrap_or_default() + HEALTH_GRACE;
-            match tokio::time::timeout(patience, exchange.worker().ask_health()).await {
+            let asked = tokio::time::timeout(patience, exchange.worker().ask_health());
+            match Box::pin(asked).await {
                 Ok(Some(body)) => bytes_page(body, "application/json"),
                 _ => Outcome::Refused(Refusal::NoHealth),
             }

@@ -72,7 +72,7 @@ pub(crate) async fn route(
     // On the same inputs: what was noted of the services is still in them.
     record.falls_back(last_good.version());
     let overran = request.overran;
-    let decided = ask(exchange, request, last_good, record).await;
+    let decided = Box::pin(ask(exchange, request, last_good, record)).await;
     exchange.connection.overran[Kind::Routing as usize].set(overran || decided.0.overran);
     decided
 }

@@ -76,7 +76,7 @@ impl Framing {
                 let left = *left;
                 let count = usize::try_from(left).unwrap_or(usize::MAX).min(read.len());
                 *self = Framing::of_length(left - count as u64);
-                Ok(Some(Frame::data(read.split_to(count).freeze())))
+                Ok(Some(Frame::data(super::take(read, count))))
             }
             Framing::Chunked(chunked) => {
                 let frame = chunked.decode(read, &mut wire.searched, wire.limits)?;

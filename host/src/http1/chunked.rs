@@ -48,7 +48,7 @@ impl Chunked {
                     if *left == 0 {
                         *self = Chunked::DataEnd;
                     }
-                    let data = read.split_to(count).freeze();
+                    let data = super::take(read, count);
                     self.look_ahead(read);
                     return Ok(Some(Frame::data(data)));
                 }

@@ -62,7 +62,7 @@ fn take(
     if length > limits.bytes {
         return Err(Error::HeadTooLarge);
     }
-    Ok(Some(read.split_to(length).freeze()))
+    Ok(Some(super::take(read, length)))
 }
 
 /// Has a head read with room for as many fields as it may have.

@@ -117,11 +117,7 @@ impl Connection {
         let wire = &mut *self.wire();
         let polled = wire.poll_request(cx);
         if polled.is_pending() && wire.read.is_empty() {
-            // The next one often comes at once, and a small buffer is enough for it.
-            match std::mem::replace(&mut wire.is_at_rest, true) {
-                true => wire.settle_down(),
-                false => wire.rest(),
-            }
+            wire.settle_down();
             return drain.poll(cx).map(|()| Ok(None));
         }
         polled
@@ -237,7 +233,6 @@ impl Wire {
             if !self.read.is_empty()
                 && let Some(next) = head::request(&mut self.read, &mut self.searched, self.limits)?
             {
-                self.is_at_rest = false;
                 return Poll::Ready(Ok(Some(next)));
             }
             if !self.read.is_empty() {

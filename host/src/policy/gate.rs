@@ -107,9 +107,18 @@ impl Gate {
         patience: Duration,
         others_overrun: impl Fn() -> bool,
     ) -> Result<Option<Pass>, Fault> {
-        if !self.strain.is_felt() {
-            return Ok(None);
+        match self.strain.is_felt() {
+            false => Ok(None),
+            true => Box::pin(self.wait(suspect, patience, others_overrun)).await,
         }
+    }
+
+    async fn wait(
+        self: &Rc<Self>,
+        suspect: bool,
+        patience: Duration,
+        others_overrun: impl Fn() -> bool,
+    ) -> Result<Option<Pass>, Fault> {
         self.strain.count_down();
         let (go, may_go) = oneshot::channel();
         self.waiting[usize::from(suspect)].borrow_mut().push_back(go);

@@ -235,9 +235,13 @@ impl Warm {
 
     /// An idle instance, or the next that becomes idle within `wall_timeout`.
     async fn take(self: &Rc<Self>) -> Result<Place<'_>, Fault> {
-        if let Some(instance) = self.pop() {
-            return Ok(Place { warm: self, instance: Some(instance) });
+        match self.pop() {
+            Some(instance) => Ok(Place { warm: self, instance: Some(instance) }),
+            None => Box::pin(self.take_next()).await,
         }
+    }
+
+    async fn take_next(self: &Rc<Self>) -> Result<Place<'_>, Fault> {
         let patience = self.version.limits.wall_timeout;
         let deadline = tokio::time::Instant::now() + patience;
         loop {

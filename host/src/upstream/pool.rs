@@ -96,9 +96,6 @@ impl Pool {
             let now = Instant::now();
             for idle in self.idle.borrow_mut().iter_mut().flatten() {
                 idle.retain(|it| it.is_good(now));
-                idle.iter()
-                    .filter(|it| it.since + LOOK_EVERY < now)
-                    .for_each(|it| it.connection.http.settle_down());
             }
         }
     }
@@ -172,7 +169,7 @@ impl Pool {
         // Its address may have gone while it was in use. The last one used is used next, so that what a
         // burst left behind grows old at the front.
         if idle.len() < IDLE_PER_ENDPOINT_MAX && self.leads_there(&connection, service, endpoint) {
-            connection.http.rest();
+            connection.http.settle_down();
             idle.push_back(Idle { connection, since: now });
         }
     }
