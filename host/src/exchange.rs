@@ -80,14 +80,33 @@ pub(crate) fn exchange(
     };
     let mut record = Record::begin(&exchange, &head, now);
     let client = respond::Client::of(&head);
+    let services = &exchange.snapshot.services;
+    // Boxed, since it goes into the store of a policy's instance and back for each decision.
+    let request = Box::new(RequestFacts {
+        client: exchange.caller.address,
+        scheme: exchange.caller.scheme,
+        now_ms: record.arrived_ms(),
+        seed: exchange.worker().random(),
+        overran: exchange.connection.overran[Kind::Routing as usize].get(),
+        services: match exchange.snapshot.notes_states {
+            true => (0..services.all.len()).map(|it| Some(services.state(it))).collect(),
+            false => Vec::new(),
+        },
+        head,
+    });
     Box::pin(async move {
-        let outcome = decide(&exchange, head, &mut record).await;
+        let outcome = decide(&exchange, request, &mut record).await;
         respond::respond(&exchange, client, outcome, record)
     })
 }
 
-async fn decide(exchange: &Exchange, mut head: request::Parts, record: &mut Record) -> Outcome {
+async fn decide(
+    exchange: &Exchange,
+    mut request: Box<RequestFacts>,
+    record: &mut Record,
+) -> Outcome {
     let snapshot = &exchange.snapshot;
+    let head = &mut request.head;
     if let Err(reason) = headers::valid_host(head.version, &head.headers, &head.uri) {
         return Refusal::BadRequest(reason.to_string()).into();
     }
@@ -102,7 +121,7 @@ async fn decide(exchange: &Exchange, mut head: request::Parts, record: &mut Reco
     if let Some(preflight) = snapshot.cors.preflight(&head.method, &head.headers) {
         return Outcome::Preflight(preflight);
     }
-    if let Some(page) = local::answer(exchange, &head).await {
+    if let Some(page) = local::answer(exchange, head).await {
         record.own = true;
         return page;
     }
@@ -110,28 +129,14 @@ async fn decide(exchange: &Exchange, mut head: request::Parts, record: &mut Reco
         return Refusal::BadRequest("this gateway is no tunnel for CONNECT".into()).into();
     }
 
-    let services = &snapshot.services;
-    // Boxed, since it goes into the store of a policy's instance and back for each decision.
-    let request = Box::new(RequestFacts {
-        client: exchange.caller.address,
-        scheme: exchange.caller.scheme,
-        now_ms: record.arrived_ms(),
-        seed: exchange.worker().random(),
-        overran: exchange.connection.overran[Kind::Routing as usize].get(),
-        services: match snapshot.notes_states {
-            true => (0..services.all.len()).map(|it| Some(services.state(it))).collect(),
-            false => Vec::new(),
-        },
-        head,
-    });
     let (request, routed) = route(exchange, request, record).await;
     match routed {
-        Ok(Routed::To(target)) => {
+        Ok(Routed::To(mut target)) => {
             record.service = Some(target.service);
             if !exchange.body.limit(target.body_bytes_max) {
                 return Refusal::BodyTooLarge.into();
             }
-            attempts(exchange, request, target, record).await
+            attempts(exchange, request, &mut target, record).await
         }
         Ok(Routed::Answer(answer)) => Outcome::Policy(answer),
         Ok(Routed::Declined) => Refusal::NoRoute.into(),
@@ -143,21 +148,21 @@ async fn decide(exchange: &Exchange, mut head: request::Parts, record: &mut Reco
 async fn attempts(
     exchange: &Exchange,
     mut request: Box<RequestFacts>,
-    target: Target,
+    target: &mut Target,
     record: &mut Record,
 ) -> Outcome {
     let services = &exchange.snapshot.services;
     let service = &services.all[target.service];
     let mut now = Instant::now();
     service.budget.deposit(&service.budget_rules, services.ms_at(now.into_std()));
-    let clock = Clock::new(exchange, &target);
+    let clock = Clock::new(exchange, target);
     let mut tried = Tried::default();
     // What the last attempt came to. It is kept until the next one has its permit: a circuit that
     // opens between attempts must not replace that answer.
     let mut last: Option<Attempt> = None;
     loop {
         let random = exchange.worker().random();
-        let (endpoint, mut permit) = match admit(&exchange.snapshot, &target, &tried, random, now) {
+        let (endpoint, mut permit) = match admit(&exchange.snapshot, target, &tried, random, now) {
             Ok(admitted) => admitted,
             Err(Refused { retry_in }) => {
                 exchange.body.release();
@@ -178,7 +183,7 @@ async fn attempts(
 
         let breaker = &service.endpoints[endpoint].breaker;
         let attempt = {
-            let attempt = pin!(forward(exchange, &request, &target, endpoint, &clock, now));
+            let attempt = pin!(forward(exchange, &request, target, endpoint, &clock, now));
             with_permit(attempt, &exchange.body, breaker, &mut permit).await
         };
         let ended = record.attempt_ended(&attempt);
@@ -190,7 +195,7 @@ async fn attempts(
         let verdict;
         // An answer that came before the request was whole: the rest is the next attempt's, if any.
         exchange.body.hold();
-        let judged = judge(exchange, request, &target, &attempt, &clock, &tried, record);
+        let judged = judge(exchange, request, target, &attempt, &clock, &tried, record);
         (request, verdict) = Box::pin(judged).await;
         match verdict {
             Verdict::Stop => {
@@ -228,9 +233,11 @@ async fn with_permit<'a>(
     attempt.await
 }
 
-fn outcome_of(attempt: Attempt, target: Target) -> Outcome {
+fn outcome_of(attempt: Attempt, target: &mut Target) -> Outcome {
     match attempt.ended {
-        Ended::Response(answer) => Outcome::Upstream { answer, edits: target.response_edits },
+        Ended::Response(answer) => {
+            Outcome::Upstream { answer, edits: std::mem::take(&mut target.response_edits) }
+        }
         Ended::Failed(failure) => Refusal::Failed { service: target.service, failure }.into(),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -267,19 +267,17 @@ impl<'a> Clock<'a> {
     }
 
     /// The future's output, unless the attempt's time is over first.
-    async fn bound<T>(
+    fn bound<T>(
         &self,
         began: Instant,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Failure> {
-        let mut future = pin!(future);
-        std::future::poll_fn(|cx| {
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Result<T, Failure>> {
+        std::future::poll_fn(move |cx| {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(output));
             }
             self.poll_expired(began, cx).map(Err)
         })
-        .await
     }
 }
 
@@ -319,22 +317,30 @@ pub(crate) async fn forward(
         // Again, too, where the attempt before ended without asking: the client still waits.
         let asks =
             exchange.expectation.as_ref().is_some_and(|it| !it.is_met() && !body.has_begun());
-        let outgoing = outgoing(exchange, request, target, endpoint, (upgrade, asks));
+        let mut outgoing = outgoing(exchange, request, target, endpoint, (upgrade, asks));
         let continues = || {
             if let Some(expectation) = exchange.expectation.as_ref().filter(|_| asks) {
                 expectation.pass_on(&exchange.connection.meter);
                 body.was_asked_for();
             }
         };
-        let sending = lease.send(outgoing, method, continues);
-        let (failure, unsent) = match clock.bound(began, sending).await {
-            Ok(Ok(response)) => match what_is_wrong(&response, upgrading, &lease) {
-                Some(wrong) => (Failure::Invalid(wrong), false),
-                None => {
-                    let answer = Box::new(Answer { response, lease, in_flight });
-                    return Attempt { ended: Ended::Response(answer), sent: true };
+        let sent = {
+            let sending = pin!(lease.send(&mut outgoing, method, continues));
+            clock.bound(began, sending).await
+        };
+        let (failure, unsent) = match sent {
+            Ok(Ok(response)) => {
+                if !outgoing.is_sent() {
+                    lease.send_rest(outgoing);
                 }
-            },
+                match what_is_wrong(&response, upgrading, &lease) {
+                    Some(wrong) => (Failure::Invalid(wrong), false),
+                    None => {
+                        let answer = Box::new(Answer { response, lease, in_flight });
+                        return Attempt { ended: Ended::Response(answer), sent: true };
+                    }
+                }
+            }
             Ok(Err(_)) if body.too_large() => (Failure::BodyTooLarge, false),
             Ok(Err(http1::Error::Request(error))) if !body.whole() => {
                 (Failure::ClientBroke(error), false)
@@ -362,8 +368,8 @@ async fn connect(
     let connect_timeout = service.config.connect_timeout;
     let addresses = service.endpoints[endpoint].addresses.load_full();
     let pool = &exchange.worker().pool;
-    let connecting =
-        tokio::time::timeout(connect_timeout, pool.connect(target.service, endpoint, &addresses));
+    let connecting = pool.connect(target.service, endpoint, &addresses);
+    let connecting = pin!(tokio::time::timeout(connect_timeout, connecting));
     match clock.bound(began, connecting).await? {
         Ok(connected) => connected.map_err(Failure::Connect),
         Err(_elapsed) => {

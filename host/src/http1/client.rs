@@ -28,14 +28,14 @@ impl Connection {
     /// over, up to what one head may have; `continues` is called for a `100 Continue`.
     ///
     /// What is left of the request when the response comes is left in `request`: see [`Self::send_rest`].
-    pub(crate) async fn send(
+    pub(crate) fn send(
         &self,
         request: &mut Outgoing<AttemptBody>,
         method: &Method,
         continues: impl Fn(),
-    ) -> Result<Response<Incoming>, Error> {
+    ) -> impl Future<Output = Result<Response<Incoming>, Error>> {
         let mut interim_bytes = 0;
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             let wire = &mut *self.wire();
             if let Poll::Ready(sent) = request.poll_send(&mut wire.socket, cx) {
                 sent?;
@@ -76,7 +76,6 @@ impl Connection {
                 }
             }
         })
-        .await
     }
 
     /// Sends what is left of a request whose response is on its way.

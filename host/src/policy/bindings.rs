@@ -51,8 +51,8 @@ pub(super) enum Phase {
     /// Nothing: between calls.
     Idle,
     Configure,
-    Route(Box<RequestFacts>, Answer),
-    Judge(Box<RequestFacts>, Box<FailedAttempt>, RetryAnswer),
+    Route(Box<RequestFacts>),
+    Judge(Box<RequestFacts>, Box<FailedAttempt>),
 }
 
 /// How much of its time a call has used.
@@ -93,6 +93,9 @@ pub(super) struct Host {
     pub(super) setup: Arc<Setup>,
     pub(super) state_of: StateOf,
     pub(super) phase: Phase,
+    /// What a policy has answered so far in this call, which only a phase gives leave to.
+    pub(super) answer: Answer,
+    pub(super) verdict: RetryAnswer,
     pub(super) slices: Slices,
     /// Bytes handed over in this call, against `result_max`.
     pub(super) handed_over: usize,
@@ -122,14 +125,14 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> Result<Linker<Host>> {
 impl Host {
     fn request(&self, function: &str) -> Result<&RequestFacts> {
         match &self.phase {
-            Phase::Route(request, _) | Phase::Judge(request, ..) => Ok(request),
+            Phase::Route(request) | Phase::Judge(request, _) => Ok(request),
             Phase::Idle | Phase::Configure => Err(out_of_phase("exchange", function)),
         }
     }
 
     fn failed(&self, function: &str) -> Result<&FailedAttempt> {
         match &self.phase {
-            Phase::Judge(_, failed, _) => Ok(failed),
+            Phase::Judge(_, failed) => Ok(failed),
             _ => Err(out_of_phase("failure", function)),
         }
     }
@@ -144,8 +147,8 @@ impl Host {
             ))
             .into());
         }
-        match &mut self.phase {
-            Phase::Route(_, answer) => Ok(answer),
+        match self.phase {
+            Phase::Route(_) => Ok(&mut self.answer),
             _ => Err(out_of_phase("answer", function)),
         }
     }
@@ -160,8 +163,8 @@ impl Host {
     }
 
     fn verdict(&mut self, function: &str) -> Result<&mut RetryAnswer> {
-        match &mut self.phase {
-            Phase::Judge(_, _, verdict) => Ok(verdict),
+        match self.phase {
+            Phase::Judge(..) => Ok(&mut self.verdict),
             _ => Err(out_of_phase("retry-answer", function)),
         }
     }
@@ -251,7 +254,7 @@ impl exchange::Host for Host {
     }
 
     fn service(&mut self, name: String) -> Result<Option<exchange::ServiceState>> {
-        let (Phase::Route(request, _) | Phase::Judge(request, ..)) = &mut self.phase else {
+        let (Phase::Route(request) | Phase::Judge(request, _)) = &mut self.phase else {
             return Err(out_of_phase("exchange", "service"));
         };
         let Some(index) = self.setup.services.iter().position(|service| *service == name) else {

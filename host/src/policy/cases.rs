@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::facts::{
-    Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
+    Answer, Came, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
     ServiceState,
 };
 use super::versions::{CasesOf, LoadError};
@@ -63,13 +63,6 @@ struct Failure {
     remaining_ms: u64,
     retry_after_ms: Option<u64>,
     headers: HeaderMap,
-}
-
-/// What a policy came to in one case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Came {
-    Routed(Answer),
-    Judged(RetryAnswer),
 }
 
 /// Reads cases, a JSON list.

@@ -136,6 +136,13 @@ pub enum Choice {
     Respond(u16),
 }
 
+/// What a policy answered, of either kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Came {
+    Routed(Answer),
+    Judged(RetryAnswer),
+}
+
 /// A retry policy's answer, unclamped.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct RetryAnswer {

@@ -16,7 +16,7 @@ use wasmtime::{Store, StoreLimitsBuilder};
 
 use super::bindings::{Host, Phase, Slices};
 use super::engine::{EPOCHS_A_TICK, Engine, TICK};
-use super::facts::{Answer, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
+use super::facts::{Answer, Came, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
 use super::gate::{Gate, LONG};
 use super::overrun::{
     excerpt, fault_of, first_slice, overrun, overruns_max, refusal, thread_time, ticks,
@@ -186,8 +186,9 @@ impl Warm {
         request: Box<RequestFacts>,
     ) -> (Box<RequestFacts>, Result<Answer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Routing);
-        match self.call(Phase::Route(request, Answer::default()), 0).await {
-            (Phase::Route(request, answer), outcome) => (request, outcome.map(|()| answer)),
+        match self.call(Phase::Route(request), 0).await {
+            (Phase::Route(request), Ok(Came::Routed(answer))) => (request, Ok(answer)),
+            (Phase::Route(request), Err(fault)) => (request, Err(fault)),
             _ => unreachable!("a call gives back the phase that it was given"),
         }
     }
@@ -200,18 +201,19 @@ impl Warm {
     ) -> (Box<RequestFacts>, Box<FailedAttempt>, Result<RetryAnswer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Retry);
         let number = u64::from(failed.number);
-        match self.call(Phase::Judge(request, failed, RetryAnswer::default()), number).await {
-            (Phase::Judge(request, failed, verdict), outcome) => {
-                (request, failed, outcome.map(|()| verdict))
+        match self.call(Phase::Judge(request, failed), number).await {
+            (Phase::Judge(request, failed), Ok(Came::Judged(verdict))) => {
+                (request, failed, Ok(verdict))
             }
+            (Phase::Judge(request, failed), Err(fault)) => (request, failed, Err(fault)),
             _ => unreachable!("a call gives back the phase that it was given"),
         }
     }
 
     /// One call: `phase` goes into the store and comes back out of it, whatever happened.
-    async fn call(self: &Rc<Self>, phase: Phase, attempt: u64) -> (Phase, Result<(), Fault>) {
+    async fn call(self: &Rc<Self>, phase: Phase, attempt: u64) -> (Phase, Result<Came, Fault>) {
         let suspect = match &phase {
-            Phase::Route(request, _) | Phase::Judge(request, ..) => request.overran,
+            Phase::Route(request) | Phase::Judge(request, _) => request.overran,
             Phase::Idle | Phase::Configure => false,
         };
         let limits = &self.version.limits;
@@ -356,6 +358,8 @@ impl Warm {
             setup: version.setup.clone(),
             state_of: self.state_of.clone(),
             phase: Phase::Configure,
+            answer: Answer::default(),
+            verdict: RetryAnswer::default(),
             slices: Slices {
                 used: 0,
                 granted: EPOCHS_A_TICK,
@@ -441,7 +445,7 @@ impl Warm {
 }
 
 /// What a call came to, and whether its instance is as good as before.
-pub(super) struct Returned(pub(super) Result<(), Fault>, bool);
+pub(super) struct Returned(pub(super) Result<Came, Fault>, bool);
 
 impl Returned {
     pub(super) fn is_reusable(&self) -> bool {
@@ -478,11 +482,10 @@ impl Instance {
             let usual = warm.usual.get();
             warm.usual.set(usual - usual / 8 + began.elapsed() / 8);
         }
-        let phase = self.end();
+        let (phase, came) = self.end();
         let returned = match returned {
-            Ok((decided,)) => {
-                Returned(decided.map_err(|reason| Fault::CannotDecide(excerpt(&reason))), true)
-            }
+            Ok((Ok(()),)) => Returned(Ok(came), true),
+            Ok((Err(reason),)) => Returned(Err(Fault::CannotDecide(excerpt(&reason))), true),
             // Where a result cannot be read, the instance would be usable, but what it holds for the
             // host has not been given back.
             Err(error) => Returned(Err(fault_of(&error)), false),
@@ -493,7 +496,7 @@ impl Instance {
     fn begin(&mut self, phase: Phase, attempt: u64, limits: &PolicyLimits, slice: u32) {
         self.calls += 1;
         let host = self.store.data_mut();
-        let (Phase::Route(request, _) | Phase::Judge(request, ..)) = &phase else {
+        let (Phase::Route(request) | Phase::Judge(request, _)) = &phase else {
             unreachable!("only decisions are called through here");
         };
         // One stream for each request, kind and attempt (routing is attempt 0): a recorded decision
@@ -514,8 +517,8 @@ impl Instance {
         self.store.set_epoch_deadline(u64::from(slice) + 1);
     }
 
-    /// Takes the phase back and gives up the turn of a runaway.
-    fn end(&mut self) -> Phase {
+    /// Takes the phase back, and what was answered, and gives up the turn of a runaway.
+    fn end(&mut self) -> (Phase, Came) {
         let host = self.store.data_mut();
         let overran = host.slices.used > 0;
         if overran {
@@ -523,10 +526,14 @@ impl Instance {
             host.slices.overrun = None;
         }
         let mut phase = std::mem::replace(&mut host.phase, Phase::Idle);
-        if let Phase::Route(request, _) | Phase::Judge(request, ..) = &mut phase {
+        if let Phase::Route(request) | Phase::Judge(request, _) = &mut phase {
             request.overran = overran;
         }
-        phase
+        let came = match phase {
+            Phase::Judge(..) => Came::Judged(std::mem::take(&mut host.verdict)),
+            _ => Came::Routed(std::mem::take(&mut host.answer)),
+        };
+        (phase, came)
     }
 }
 

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::policy::bindings::{Setup, Slices};
-    use crate::policy::facts::{Answer, Circuit, Health, ServiceState};
+    use crate::policy::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
     use crate::policy::{Engine, Kind, Sizing, cases};
 
     /// A decision that has begun, on a worker with so many places for those that overrun.
@@ -222,7 +222,9 @@ mod tests {
                     circuit: Circuit::Closed,
                     health: Health::Unknown,
                 }),
-                phase: Phase::Route(probe.request(), Answer::default()),
+                phase: Phase::Route(probe.request()),
+                answer: Answer::default(),
+                verdict: RetryAnswer::default(),
                 slices: Slices {
                     granted,
                     began,

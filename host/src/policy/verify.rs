@@ -8,9 +8,9 @@ use serde_json::Value as Json;
 use tokio::sync::Semaphore;
 
 use super::bindings::Phase;
-use super::cases::{self, Came, Case};
+use super::cases::{self, Case};
 use super::engine::Engine;
-use super::facts::{Answer, Circuit, Health, RetryAnswer, ServiceState};
+use super::facts::{Came, Circuit, Health, ServiceState};
 use super::instance::{Instance, Warm};
 use super::versions::{CasesOf, LoadError, Step, Version};
 use super::{Fault, Kind};
@@ -170,26 +170,19 @@ impl Trial {
         };
         let request = case.request();
         let (phase, attempt) = match (self.warm.version().kind, case.failed()) {
-            (Kind::Routing, _) => (Phase::Route(request, Answer::default()), 0),
+            (Kind::Routing, _) => (Phase::Route(request), 0),
             (Kind::Retry, Some(failed)) => {
                 let number = failed.number.into();
-                (Phase::Judge(request, failed, RetryAnswer::default()), number)
+                (Phase::Judge(request, failed), number)
             }
             (Kind::Retry, None) => unreachable!("a judge's case has a failure"),
         };
-        let (phase, returned) = instance.decide(&self.warm, phase, attempt).await;
+        let (_, returned) = instance.decide(&self.warm, phase, attempt).await;
         // Where each decision gets a new instance, what one remembers is no matter.
         let kept = self.warm.version().instances == Instances::Warm;
         if returned.is_reusable() && kept {
             self.instance = Some(instance);
         }
-        let came = match phase {
-            Phase::Route(_, answer) => Came::Routed(answer),
-            Phase::Judge(_, _, answer) => Came::Judged(answer),
-            Phase::Idle | Phase::Configure => {
-                unreachable!("a call gives back the phase that it was given")
-            }
-        };
-        Ok(returned.0.map(|()| came))
+        Ok(returned.0)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -206,18 +207,19 @@ impl Lease {
     }
 
     /// Sends a request and waits for its response's head: see [`http1::Connection::send`].
-    pub(crate) async fn send(
-        &mut self,
-        mut request: Outgoing<AttemptBody>,
+    pub(crate) fn send(
+        &self,
+        request: &mut Outgoing<AttemptBody>,
         method: &Method,
         continues: impl Fn(),
-    ) -> Result<Response<Incoming>, http1::Error> {
-        let http = &self.connection().http;
-        let response = http.send(&mut request, method, continues).await?;
-        if !request.is_sent() {
-            self.rest = Some(tokio::task::spawn_local(http.send_rest(request)));
-        }
-        Ok(response)
+    ) -> impl Future<Output = Result<Response<Incoming>, http1::Error>> {
+        self.connection().http.send(request, method, continues)
+    }
+
+    /// Sends what is left of a request whose response has come.
+    pub(crate) fn send_rest(&mut self, request: Outgoing<AttemptBody>) {
+        let sending = self.connection().http.send_rest(request);
+        self.rest = Some(tokio::task::spawn_local(sending));
     }
 
     /// Whether some of the request is still on its way, though its response has come.
