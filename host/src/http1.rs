@@ -93,6 +93,8 @@ struct Wire {
     searched: usize,
     /// The size of the buffer that is read into.
     room: usize,
+    /// The last read left no room in it: there may be more.
+    was_filled: bool,
 }
 
 /// What is left of a message.
@@ -108,6 +110,9 @@ enum Rest {
 
 /// A buffer with less room than this is not read into.
 const ROOM_MIN: usize = 1 << 10;
+
+/// So much of a request's body is read at once, in bytes, where more came than there was room for.
+const UPLOAD_PIECE: usize = 64 << 10;
 
 thread_local! {
     /// Where the first bytes of every message are read.
@@ -135,6 +140,7 @@ impl Connection {
                 is_suspect: false,
                 searched: 0,
                 room: 0,
+                was_filled: false,
             }),
             pipes: pipes.clone(),
             rest: Cell::new(Rest::Ended),
@@ -186,7 +192,11 @@ impl Wire {
     }
 
     fn make_room(&mut self) {
-        let piece = piece(self.socket.meter().head_read()) as usize;
+        let mut piece = piece(self.socket.meter().head_read()) as usize;
+        // What a client sends as fast as it is read waits for nobody but the service.
+        if self.was_filled && self.socket.is_clients() {
+            piece = piece.max(UPLOAD_PIECE);
+        }
         // The one that it has, where nobody holds pieces of it any more.
         if piece <= self.room && self.read.try_reclaim(ROOM_MIN) {
             return;
@@ -211,7 +221,9 @@ impl Wire {
                 ready!(self.socket.poll_readable(cx))?;
                 self.make_room();
             }
-            ready!(pin!(self.socket.read_buf(&mut self.read)).poll(cx))?
+            let count = ready!(pin!(self.socket.read_buf(&mut self.read)).poll(cx))?;
+            self.was_filled = self.read.len() == self.read.capacity();
+            count
         };
         match count {
             0 if self.socket.was_reset() => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -226,6 +238,7 @@ impl Wire {
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut first))?;
             self.read = BytesMut::from(first.filled());
             self.room = 0;
+            self.was_filled = first.remaining() == 0;
             Poll::Ready(Ok(first.filled().len()))
         })
     }

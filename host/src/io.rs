@@ -153,6 +153,11 @@ impl Socket {
         (socket, meter)
     }
 
+    /// Whether a client is at its other end.
+    pub(crate) fn is_clients(&self) -> bool {
+        self.patience.is_some()
+    }
+
     pub(crate) fn meter(&self) -> &Rc<Meter> {
         &self.meter
     }
