@@ -89,9 +89,11 @@ pub(crate) fn host_of(authority: &str) -> String {
 
 /// An authority's host and its port, where it has one.
 pub(crate) fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        // Not so in `[::1]`: what follows its last colon is no port.
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+    // From behind, past what may be a port. In `[::1]` what follows the last colon is none.
+    match authority.bytes().rposition(|byte| !byte.is_ascii_digit()) {
+        Some(colon) if authority.as_bytes()[colon] == b':' => {
+            (&authority[..colon], Some(&authority[colon + 1..]))
+        }
         _ => (authority, None),
     }
 }
