@@ -87,7 +87,7 @@ pub(crate) fn exchange(
         scheme: exchange.caller.scheme,
         now_ms: record.arrived_ms(),
         seed: exchange.worker().random(),
-        overran: exchange.connection.overran[Kind::Routing as usize].get(),
+        pace: exchange.connection.pace[Kind::Routing as usize].get(),
         services: match exchange.snapshot.notes_states {
             true => (0..services.all.len()).map(|it| Some(services.state(it))).collect(),
             false => Vec::new(),

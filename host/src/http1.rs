@@ -4,7 +4,7 @@
 //! A connection has no buffers of its own while it waits. The first bytes of a message, which mostly are all of
 //! it, are read where every connection's are, and kept in as much room as they take: of a thousand connections
 //! few find their memory in the processor's cache. What follows goes into a buffer that is made when there is
-//! something to read, and is handed on in pieces of it. That of a service has no task either, but
+//! something to read, and is handed on in pieces of it. A service's connection has no task either, but
 //! for a request whose answer came before it was out: answer and request then go their ways.
 
 mod body;
@@ -111,7 +111,7 @@ enum Rest {
 /// A buffer with less room than this is not read into.
 const ROOM_MIN: usize = 1 << 10;
 
-/// So much of a request's body is read at once, in bytes, where more came than there was room for.
+/// So much of a request's body is read at once, in bytes, where as much had come as there was room for.
 const UPLOAD_PIECE: usize = 64 << 10;
 
 thread_local! {
@@ -188,14 +188,19 @@ impl Wire {
         if self.read.is_empty() {
             self.read = BytesMut::new();
             self.room = 0;
+            self.was_filled = false;
         }
     }
 
-    fn make_room(&mut self) {
+    /// For a body that has so many bytes left, where that is known.
+    fn make_room(&mut self, left: Option<u64>) {
         let mut piece = piece(self.socket.meter().head_read()) as usize;
         // What a client sends as fast as it is read waits for nobody but the service.
-        if self.was_filled && self.socket.is_clients() {
-            piece = piece.max(UPLOAD_PIECE);
+        if let Some(left) = left
+            && self.was_filled
+            && self.socket.is_clients()
+        {
+            piece = piece.max(UPLOAD_PIECE.min(usize::try_from(left).unwrap_or(UPLOAD_PIECE)));
         }
         // The one that it has, where nobody holds pieces of it any more.
         if piece <= self.room && self.read.try_reclaim(ROOM_MIN) {
@@ -211,15 +216,37 @@ impl Wire {
         }
     }
 
-    /// Reads what there is: how many bytes, and none where the peer has closed the connection.
+    /// Reads what there is: how many bytes, and none where the peer has closed the connection. Where there is
+    /// nothing, no buffer is kept that has nothing in it.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill_body(None, cx)
+    }
+
+    /// The same of a body, of which so many bytes are left.
+    fn poll_fill_body(
+        &mut self,
+        left: Option<u64>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let polled = self.poll_fill_room(left, cx);
+        if polled.is_pending() {
+            self.settle_down();
+        }
+        polled
+    }
+
+    fn poll_fill_room(
+        &mut self,
+        left: Option<u64>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let count = if self.read.is_empty() && self.socket.meter().head_read() == 0 {
             ready!(self.poll_first(cx))?
         } else {
             if self.read.capacity() - self.read.len() < ROOM_MIN {
                 // Only then is a buffer needed.
                 ready!(self.socket.poll_readable(cx))?;
-                self.make_room();
+                self.make_room(left);
             }
             let count = ready!(pin!(self.socket.read_buf(&mut self.read)).poll(cx))?;
             self.was_filled = self.read.len() == self.read.capacity();

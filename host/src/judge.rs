@@ -109,12 +109,12 @@ async fn ask(
     failed: Box<FailedAttempt>,
     record: &mut Record,
 ) -> (Box<RequestFacts>, Result<RetryAnswer, Fault>) {
-    let known = &exchange.connection.overran[Kind::Retry as usize];
+    let known = &exchange.connection.pace[Kind::Retry as usize];
     let decide = async |mut request: Box<RequestFacts>, failed, warm: &Rc<Warm>| {
-        request.overran = known.get();
+        request.pace = known.get();
         let began = std::time::Instant::now();
         let (request, failed, verdict) = warm.judge(request, failed).await;
-        known.set(request.overran);
+        known.set(request.pace);
         let fault = verdict.as_ref().err();
         exchange.worker().decided(&exchange.request_id, began.elapsed(), fault, warm);
         (request, failed, verdict)

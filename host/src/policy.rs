@@ -23,7 +23,7 @@ pub use compile::{VERB as COMPILE_VERB, compile_in_this_process};
 pub(crate) use engine::THIS_PROGRAM;
 pub use engine::{Engine, Sizing};
 pub use facts::{
-    Answer, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
+    Answer, Choice, Circuit, FailedAttempt, Health, Outcome, Pace, RequestFacts, RetryAnswer,
     ServiceState, StateOf,
 };
 pub use inspect::{Inspection, Need, Unit, inspect};

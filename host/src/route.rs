@@ -71,9 +71,9 @@ pub(crate) async fn route(
     };
     // On the same inputs: what was noted of the services is still in them.
     record.falls_back(last_good.version());
-    let overran = request.overran;
+    let pace = request.pace;
     let decided = Box::pin(ask(exchange, request, last_good, record)).await;
-    exchange.connection.overran[Kind::Routing as usize].set(overran || decided.0.overran);
+    exchange.connection.pace[Kind::Routing as usize].set(pace.max(decided.0.pace));
     decided
 }
 
@@ -85,7 +85,7 @@ async fn ask(
 ) -> (Box<RequestFacts>, Result<Routed, Fault>) {
     let began = Instant::now();
     let (request, answer) = warm.route(request).await;
-    exchange.connection.overran[Kind::Routing as usize].set(request.overran);
+    exchange.connection.pace[Kind::Routing as usize].set(request.pace);
     let routed = answer.and_then(|mut answer| {
         record.route = answer.route_name.take();
         check(&exchange.snapshot, &request, answer).map_err(|text| Fault::invalid(&text))

@@ -23,7 +23,7 @@ use crate::headers::{self, Caller};
 use crate::health::Asker;
 use crate::http1::{self, Ended};
 use crate::io::{ConnectionTimer, Cut, Meter, Patience, Pipes, Socket};
-use crate::policy::{Engine, Fault, Kind, LoadError, Version, Warm};
+use crate::policy::{Engine, Fault, Kind, LoadError, Pace, Version, Warm};
 use crate::respond;
 use crate::snapshot::{Generation, Residents, Roster, Snapshot};
 use crate::telemetry::access::{Line, Producer};
@@ -109,8 +109,8 @@ pub(crate) struct Connection {
     pub(crate) caller: Rc<Caller>,
     pub(crate) meter: Rc<Meter>,
     pub(crate) timer: ConnectionTimer,
-    /// Whether the last decision of each policy about one of its requests overran its first tick.
-    pub(crate) overran: [Cell<bool>; Kind::ALL.len()],
+    /// How the last decision of each policy about one of its requests went.
+    pub(crate) pace: [Cell<Pace>; Kind::ALL.len()],
     /// What follows the response that is going out, where that is a 101.
     pub(crate) tunnel: RefCell<Option<Tunnel>>,
 }
@@ -336,7 +336,7 @@ impl Worker {
             caller: Caller::peer(peer, headers::is_within(peer, &config.server.trusted_proxies)),
             meter: meter.clone(),
             timer: ConnectionTimer::default(),
-            overran: Default::default(),
+            pace: Default::default(),
             tunnel: RefCell::new(None),
         });
         let http = http1::Connection::new(socket, &config.limits, &self.pipes);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use orchestrator::config::{Component, Config, Policy};
 use orchestrator::policy::{
-    Circuit, Engine, Health, Kind, RequestFacts, ServiceState, StateOf, Version, Warm,
+    Circuit, Engine, Health, Kind, Pace, RequestFacts, ServiceState, StateOf, Version, Warm,
 };
 use serde_json::json;
 use tokio::runtime::LocalRuntime;
@@ -78,7 +78,7 @@ pub(crate) fn facts(target: &str, host: &str) -> Box<RequestFacts> {
         scheme: "http",
         now_ms: 1_700_000_000_000,
         seed: 42,
-        overran: false,
+        pace: Pace::Quick,
         services: Vec::new(),
     })
 }

@@ -190,7 +190,11 @@ impl Incoming {
             if wire.is_broken || connection.0.rest.get() == Rest::Abandoned {
                 return Poll::Ready(Some(Err(Error::Incomplete)));
             }
-            if ready!(wire.poll_fill(cx))? == 0 {
+            let left = match self.framing {
+                Framing::Length(left) => left,
+                _ => u64::MAX,
+            };
+            if ready!(wire.poll_fill_body(Some(left), cx))? == 0 {
                 if !matches!(self.framing, Framing::UntilClosed) || wire.is_broken {
                     return Poll::Ready(Some(Err(Error::Incomplete)));
                 }

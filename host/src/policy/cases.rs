@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::facts::{
-    Answer, Came, Choice, Circuit, FailedAttempt, Health, Outcome, RequestFacts, RetryAnswer,
+    Answer, Came, Choice, Circuit, FailedAttempt, Health, Outcome, Pace, RequestFacts, RetryAnswer,
     ServiceState,
 };
 use super::versions::{CasesOf, LoadError};
@@ -231,7 +231,7 @@ impl Case {
             scheme: self.scheme,
             now_ms: NOW_MS,
             seed: SEED,
-            overran: false,
+            pace: Pace::Quick,
             services: self.services.clone(),
         })
     }

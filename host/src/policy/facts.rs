@@ -18,13 +18,24 @@ pub struct RequestFacts {
     pub now_ms: u64,
     /// Where the request's random streams begin.
     pub seed: u64,
-    /// Whether the policy's last decision for this request's connection overran its first tick; after a
-    /// call, whether that one did.
-    pub overran: bool,
+    /// How the policy's last decision for this request's connection went; after a call, how that one did.
+    pub pace: Pace,
     /// How services stood on arrival, in the configuration's order, as far as that is noted: each
     /// once it was asked for, so that every further call has the same answer. Routing asks at once;
     /// for a judge that may ask, which comes later, the host notes all of them beforehand.
     pub services: Vec<Option<ServiceState>>,
+}
+
+/// How a decision went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pace {
+    /// It took no time to speak of, or nobody looked at a clock.
+    #[default]
+    Quick,
+    /// It took much of a tick.
+    Long,
+    /// It met the end of its first slice.
+    Overran,
 }
 
 /// How a service stands now, by its place in the configuration.

@@ -16,7 +16,7 @@ use wasmtime::{Store, StoreLimitsBuilder};
 
 use super::bindings::{Host, Phase, Slices};
 use super::engine::{EPOCHS_A_TICK, Engine, TICK};
-use super::facts::{Answer, Came, FailedAttempt, RequestFacts, RetryAnswer, StateOf};
+use super::facts::{Answer, Came, FailedAttempt, Pace, RequestFacts, RetryAnswer, StateOf};
 use super::gate::{Gate, LONG};
 use super::overrun::{
     excerpt, fault_of, first_slice, overrun, overruns_max, refusal, thread_time, ticks,
@@ -212,13 +212,13 @@ impl Warm {
 
     /// One call: `phase` goes into the store and comes back out of it, whatever happened.
     async fn call(self: &Rc<Self>, phase: Phase, attempt: u64) -> (Phase, Result<Came, Fault>) {
-        let suspect = match &phase {
-            Phase::Route(request) | Phase::Judge(request, _) => request.overran,
-            Phase::Idle | Phase::Configure => false,
+        let last = match &phase {
+            Phase::Route(request) | Phase::Judge(request, _) => request.pace,
+            Phase::Idle | Phase::Configure => Pace::Quick,
         };
         let limits = &self.version.limits;
         let others_overrun = || self.overruns.available_permits() < overruns_max(limits);
-        let pass = match self.gate.pass(suspect, limits.wall_timeout, others_overrun).await {
+        let pass = match self.gate.pass(last, limits.wall_timeout, others_overrun).await {
             Ok(pass) => pass,
             Err(fault) => return (phase, Err(fault)),
         };
@@ -439,7 +439,7 @@ impl Warm {
             )
         })?;
         let mut instance = Instance { store, decide, calls: 0 };
-        instance.end();
+        instance.end(Pace::Quick);
         Ok(instance)
     }
 }
@@ -466,23 +466,23 @@ impl Instance {
         let slice = first_slice(ticker, warm.usual.get());
         self.begin(phase, attempt, &warm.version.limits, slice);
         let strain = &*warm.gate.strain;
-        let timed_from = strain.times().then(thread_time);
+        let timed_from = strain.take_timed().then(thread_time);
         self.store.data_mut().slices.began = timed_from;
         let sampled = self.calls % SAMPLED_EVERY == 1 && slice == EPOCHS_A_TICK;
         let began = sampled.then(Instant::now);
         let returned = self.decide.call_async(&mut self.store, ()).await;
-        if let Some(began) = timed_from
-            && self.store.data().slices.used == 0
-        {
-            strain.ran(thread_time().saturating_sub(began));
-        }
+        let pace = match timed_from {
+            _ if self.store.data().slices.used > 0 => Pace::Overran,
+            Some(began) => strain.ran(thread_time().saturating_sub(began)),
+            None => Pace::Quick,
+        };
         if let Some(began) = began
             && self.store.data().slices.used == 0
         {
             let usual = warm.usual.get();
             warm.usual.set(usual - usual / 8 + began.elapsed() / 8);
         }
-        let (phase, came) = self.end();
+        let (phase, came) = self.end(pace);
         let returned = match returned {
             Ok((Ok(()),)) => Returned(Ok(came), true),
             Ok((Err(reason),)) => Returned(Err(Fault::CannotDecide(excerpt(&reason))), true),
@@ -518,16 +518,15 @@ impl Instance {
     }
 
     /// Takes the phase back, and what was answered, and gives up the turn of a runaway.
-    fn end(&mut self) -> (Phase, Came) {
+    fn end(&mut self, pace: Pace) -> (Phase, Came) {
         let host = self.store.data_mut();
-        let overran = host.slices.used > 0;
-        if overran {
+        if host.slices.used > 0 {
             *host.slices.turn.lock().expect("nobody panics while holding it") = None;
             host.slices.overrun = None;
         }
         let mut phase = std::mem::replace(&mut host.phase, Phase::Idle);
         if let Phase::Route(request) | Phase::Judge(request, _) = &mut phase {
-            request.overran = overran;
+            request.pace = pace;
         }
         let came = match phase {
             Phase::Judge(..) => Came::Judged(std::mem::take(&mut host.verdict)),

@@ -3,7 +3,7 @@
 //! A guest is interrupted between two instructions only, and one that fills its memory may take a hundred
 //! ticks. So it is charged what it ran, not what it was granted, and others get the more time after it.
 //! The first slice is an exception: nobody looks at a clock when it begins, but for the decisions that
-//! come soon after one that overran. Nor does anybody know what the machine did meanwhile: so a decision has
+//! come soon after one that was long (`gate.rs`). Nor does anybody know what the machine did meanwhile: so a decision has
 //! overrun only once a clock has said so.
 
 use std::sync::{Arc, Mutex};
@@ -82,7 +82,7 @@ pub(super) fn overrun(
     slices.granted = EPOCHS_A_TICK;
     slices.used = slices.used.saturating_add(ran);
     if decides {
-        strain.ran(EPOCH * ran);
+        strain.overran();
     }
     let own_ticks = slices.used / EPOCHS_A_TICK;
     if own_ticks >= slices.max {
