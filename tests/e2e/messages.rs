@@ -307,6 +307,63 @@ mod headers {
     }
 }
 
+mod sizes {
+    use super::*;
+
+    /// A request whose head has so many bytes, with this body.
+    fn sized(head_bytes: usize, body: &str) -> String {
+        let length = body.len();
+        let head = |filler: &str| {
+            format!(
+                "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nX-Filler: {filler}\r\n\r\n"
+            )
+        };
+        let filler = "y".repeat(head_bytes - head("").len());
+        head(&filler) + body
+    }
+
+    /// 4 KiB are read at first, and 64 KiB of a body behind them.
+    #[tokio::test]
+    async fn of_heads_and_bodies_around_what_is_read_at_once_are_all_the_same() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        let mut sent = Vec::new();
+        for head_bytes in [4095, 4096, 4097, 8192] {
+            for body_bytes in [0, 1, 4096, (64 << 10) - 1, 64 << 10, 200_000] {
+                // Behind the first comes a second at once.
+                let bodies = ["b".repeat(body_bytes), format!("{head_bytes} {body_bytes}")];
+                client.send(sized(head_bytes, &bodies[0]) + &sized(100, &bodies[1])).await;
+                assert_eq!(client.reply().await.status(), 200, "{head_bytes} {body_bytes}");
+                assert_eq!(client.reply().await.status(), 200, "{head_bytes} {body_bytes}");
+                sent.extend(bodies);
+            }
+        }
+        let received = writer.requests();
+        let bodies: Vec<_> = received.iter().map(|it| String::from_utf8_lossy(&it.body)).collect();
+        assert!(bodies == sent, "some body is another one");
+        assert!(received.iter().all(|it| it.whole && it.head.has("x-filler")));
+    }
+
+    #[tokio::test]
+    async fn of_pieces_of_a_chunked_body_are_all_the_same() {
+        let writer = Upstream::start().await;
+        let gateway = Gateway::before([&writer], "").await;
+        let mut client = gateway.connect().await;
+        let head = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for size in [1, 4096, 5000, 64 << 10, 150_000] {
+            client.send(head).await;
+            for piece in ["a", "b"].map(|it| it.repeat(size)) {
+                client.send(format!("{size:x}\r\n{piece}\r\n")).await;
+            }
+            client.send("0\r\n\r\n").await;
+            assert_eq!(client.reply().await.status(), 200, "{size}");
+            let received = writer.requests().pop().expect("it came");
+            assert!(received.body == ["a", "b"].map(|it| it.repeat(size)).concat().as_bytes());
+        }
+    }
+}
+
 mod trailers {
     use super::*;
 
