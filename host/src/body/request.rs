@@ -24,7 +24,7 @@ const UNWANTED_BYTES_MAX: u64 = 64 << 10;
 const UNWANTED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A smaller piece of a body that is to be kept is copied rather than the buffer kept that it is in.
-const PIECE_MIN: usize = 1 << 10;
+const PIECE_MIN: usize = 8 << 10;
 
 /// In such blocks, in bytes: of a large one, doubled when it is full, twice as much would be needed.
 const BLOCK: usize = 64 << 10;
