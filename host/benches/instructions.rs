@@ -12,6 +12,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
 
 use decisions::{facts, warm, with_routes};
 use gungraun::prelude::*;
@@ -65,9 +66,10 @@ fn deciding(routes: usize) -> Deciding {
 impl Deciding {
     fn decide(&mut self) {
         self.runtime.block_on(async {
+            let asked = Instant::now();
             for _ in 0..COUNT {
                 let (request, answer) =
-                    self.warm.route(self.request.take().expect("it is back")).await;
+                    self.warm.route(asked, self.request.take().expect("it is back")).await;
                 assert!(answer.expect("a decision").choice.is_some());
                 self.request = Some(request);
             }

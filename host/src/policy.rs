@@ -17,6 +17,7 @@ mod overrun;
 mod stats;
 mod verify;
 mod versions;
+mod warm;
 mod wasi;
 
 pub use compile::{VERB as COMPILE_VERB, compile_in_this_process};
@@ -27,7 +28,6 @@ pub use facts::{
     ServiceState, StateOf,
 };
 pub use inspect::{Inspection, Need, Unit, inspect};
-pub use instance::Warm;
 use overrun::excerpt;
 pub use stats::{Stats, Summary};
 pub use verify::verify;
@@ -35,6 +35,7 @@ pub(crate) use versions::file_size;
 pub use versions::{
     CasesOf, ConfigError, Digests, LoadError, Source, Step, Version, hex, short_name,
 };
+pub use warm::Warm;
 
 /// What a policy decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

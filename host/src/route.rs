@@ -84,7 +84,7 @@ async fn ask(
     record: &mut Record,
 ) -> (Box<RequestFacts>, Result<Routed, Fault>) {
     let began = Instant::now();
-    let (request, answer) = warm.route(request).await;
+    let (request, answer) = warm.route(began, request).await;
     exchange.connection.pace[Kind::Routing as usize].set(request.pace);
     let routed = answer.and_then(|mut answer| {
         record.route = answer.route_name.take();

@@ -110,6 +110,18 @@ mod hostile {
     }
 
     #[tokio::test]
+    async fn one_that_gets_too_little_of_the_time_to_use_up_its_own() {
+        let lines = "policy_limits.decision_timeout = \"1s\"\n\
+                     policy_limits.wall_timeout = \"150ms\"";
+        let mut hostile = Hostile::start("spin", lines).await;
+        let begun = Instant::now();
+        hostile.misbehaves("/evil", "wall_clock").await;
+        let took = begun.elapsed();
+        assert!((Duration::from_millis(150)..Duration::from_secs(1)).contains(&took), "{took:?}");
+        hostile.logs("(its limit is `wall_timeout`)").await;
+    }
+
+    #[tokio::test]
     async fn one_whose_instructions_take_many_ticks() {
         let lines = "policy_limits.decision_timeout = \"300ms\"\n\
                      policy_limits.wall_timeout = \"10s\"\npolicy_limits.memory_max = \"256MiB\"";

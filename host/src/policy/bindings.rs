@@ -67,8 +67,6 @@ pub(super) struct Slices {
     pub(super) began: Option<std::time::Duration>,
     /// In ticks.
     pub(super) max: u32,
-    pub(super) wall_end: Option<std::time::Instant>,
-    pub(super) wall_max: std::time::Duration,
     /// Leave to run a further slice; shared with the future that obtains it.
     pub(super) turn: Arc<Mutex<Option<Turn>>>,
     /// One of the places for decisions that overrun; none while this one does not.

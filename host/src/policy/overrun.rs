@@ -7,7 +7,7 @@
 //! overrun only once a clock has said so.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -88,7 +88,7 @@ pub(super) fn overrun(
     if own_ticks >= slices.max {
         let key = if decides { "decision_timeout" } else { "configure_timeout" };
         let text = format!("ran for {own_ticks} ms (its limit is `{key}`)");
-        return Err(TimedOut::Own(text).into());
+        return Err(TimedOut(text).into());
     }
     if decides && own_ticks >= RUNS_AWAY_TICKS {
         ticker.hurry();
@@ -96,17 +96,9 @@ pub(super) fn overrun(
     if decides && slices.overrun.is_none() {
         let Ok(place) = overruns.clone().try_acquire_owned() else {
             let text = "overran while as many did so already as may: half of `instances_max`";
-            return Err(TimedOut::Own(text.into()).into());
+            return Err(TimedOut(text.into()).into());
         };
         slices.overrun = Some(place);
-    }
-    let now = Instant::now();
-    if now >= *slices.wall_end.get_or_insert(now + slices.wall_max) {
-        let text = format!(
-            "took {:?} by the wall clock, {} ms of it its own (its limit is `wall_timeout`)",
-            slices.wall_max, own_ticks
-        );
-        return Err(TimedOut::Wall { text, own_ticks }.into());
     }
     // For each tick that it ran: what kept it longer keeps the others from more.
     let share = TICK.max(EPOCH * ran);
@@ -131,22 +123,14 @@ fn begin(turn: &Mutex<Option<Turn>>, place: Option<OwnedSemaphorePermit>) {
     *turn.lock().expect("nobody panics while holding it") = Some(begins);
 }
 
+/// By the time that the guest itself ran.
 #[derive(Debug, thiserror::Error)]
-enum TimedOut {
-    /// By the time that the guest itself ran.
-    #[error("{0}")]
-    Own(String),
-    #[error("{text}")]
-    Wall { text: String, own_ticks: u32 },
-}
+#[error("{0}")]
+struct TimedOut(String);
 
 pub(super) fn fault_of(error: &wasmtime::Error) -> Fault {
-    match error.downcast_ref::<TimedOut>() {
-        Some(TimedOut::Own(text)) => return Fault::Timeout(text.clone()),
-        Some(TimedOut::Wall { text, own_ticks }) => {
-            return Fault::WallClock { text: text.clone(), own_ticks: *own_ticks };
-        }
-        None => {}
+    if let Some(TimedOut(text)) = error.downcast_ref() {
+        return Fault::Timeout(text.clone());
     }
     if let Some(TooMuch(text)) = error.downcast_ref() {
         return Fault::Result(text.clone());
@@ -188,6 +172,8 @@ fn harmless(text: &str, characters_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use wasmtime::component::ResourceTable;
     use wasmtime::{AsContextMut, Store, StoreLimits};
     use wasmtime_wasi::WasiCtxBuilder;
@@ -229,7 +215,6 @@ mod tests {
                     granted,
                     began,
                     max: ticks(limits.decision_timeout),
-                    wall_max: limits.wall_timeout,
                     ..Slices::default()
                 },
                 header_edits: 0,

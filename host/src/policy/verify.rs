@@ -3,6 +3,7 @@
 //! refused.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value as Json;
 use tokio::sync::Semaphore;
@@ -11,8 +12,9 @@ use super::bindings::Phase;
 use super::cases::{self, Case};
 use super::engine::Engine;
 use super::facts::{Came, Circuit, Health, ServiceState};
-use super::instance::{Instance, Warm};
+use super::instance::Instance;
 use super::versions::{CasesOf, LoadError, Step, Version};
+use super::warm::Warm;
 use super::{Fault, Kind};
 use crate::config::Instances;
 
@@ -177,7 +179,7 @@ impl Trial {
             }
             (Kind::Retry, None) => unreachable!("a judge's case has a failure"),
         };
-        let (_, returned) = instance.decide(&self.warm, phase, attempt).await;
+        let (_, returned) = instance.decide(&self.warm, Instant::now(), phase, attempt).await;
         // Where each decision gets a new instance, what one remembers is no matter.
         let kept = self.warm.version().instances == Instances::Warm;
         if returned.is_reusable() && kept {
