@@ -66,10 +66,10 @@ fn deciding(routes: usize) -> Deciding {
 impl Deciding {
     fn decide(&mut self) {
         self.runtime.block_on(async {
-            let asked = Instant::now();
+            let mut began = Instant::now();
             for _ in 0..COUNT {
                 let (request, answer) =
-                    self.warm.route(asked, self.request.take().expect("it is back")).await;
+                    self.warm.route(&mut began, self.request.take().expect("it is back")).await;
                 assert!(answer.expect("a decision").choice.is_some());
                 self.request = Some(request);
             }

@@ -23,8 +23,8 @@ use loading::{load, runtime};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// So many calls share the time at which they were asked, which a gateway knows in any case.
-const CALLS_PER_ASKED: u64 = 1024;
+/// So many calls share the time at which they began, which a gateway knows in any case.
+const CALLS_PER_TIME: u64 = 1024;
 
 /// How long a call waits for an instance.
 const INSTANCE_PATIENCE: Duration = Duration::from_millis(100);
@@ -85,14 +85,14 @@ async fn route(warm: &Rc<Warm>, count: u64) -> Duration {
 async fn route_to(warm: &Rc<Warm>, mut request: Box<RequestFacts>, count: u64) -> Duration {
     let mut took = Duration::ZERO;
     let mut began = Instant::now();
-    let mut asked = began;
+    let mut call_began = began;
     let mut left = count;
     while left > 0 {
-        if left.is_multiple_of(CALLS_PER_ASKED) {
-            asked = Instant::now();
+        if left.is_multiple_of(CALLS_PER_TIME) {
+            call_began = Instant::now();
         }
         let answer;
-        (request, answer) = warm.route(asked, request).await;
+        (request, answer) = warm.route(&mut call_began, request).await;
         match answer {
             Ok(_) => left -= 1,
             // An instance is replaced after a million calls. Between requests a gateway has time to build
@@ -101,7 +101,6 @@ async fn route_to(warm: &Rc<Warm>, mut request: Box<RequestFacts>, count: u64) -
                 took += began.elapsed().saturating_sub(INSTANCE_PATIENCE);
                 tokio::time::sleep(INSTANCE_PATIENCE).await;
                 began = Instant::now();
-                asked = began;
             }
             Err(fault) => panic!("no decision: {fault}"),
         }
@@ -127,7 +126,7 @@ async fn judge(warm: &Rc<Warm>, count: u64) -> Duration {
             headers: None,
         });
         let verdict;
-        (request, _, verdict) = warm.judge(Instant::now(), request, failed).await;
+        (request, _, verdict) = warm.judge(&mut Instant::now(), request, failed).await;
         assert!(verdict.expect("a verdict").again_after_ms.is_some());
     }
     began.elapsed()

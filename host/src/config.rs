@@ -599,8 +599,8 @@ pub struct PolicyLimits {
     ///
     /// A duration. Default: `10ms`. Limits: `1ms` to `1s`.
     pub decision_timeout: Duration,
-    /// How long one decision may take by the wall clock from when it is asked for, whoever ran in that time.
-    /// It may be the machine's fault, and is counted apart. One begins in its turn, within half of it.
+    /// How long one decision may take by the wall clock, whoever ran in that time. It may be the machine's
+    /// fault, and is counted apart. For an instance, and for its turn, it waits as long beforehand.
     ///
     /// A duration. Default: `100ms`. Limits: `1ms` to `10s`.
     pub wall_timeout: Duration,

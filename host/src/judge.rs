@@ -112,8 +112,8 @@ async fn ask(
     let known = &exchange.connection.pace[Kind::Retry as usize];
     let decide = async |mut request: Box<RequestFacts>, failed, warm: &Rc<Warm>| {
         request.pace = known.get();
-        let began = std::time::Instant::now();
-        let (request, failed, verdict) = warm.judge(began, request, failed).await;
+        let mut began = std::time::Instant::now();
+        let (request, failed, verdict) = warm.judge(&mut began, request, failed).await;
         known.set(request.pace);
         let fault = verdict.as_ref().err();
         exchange.worker().decided(&exchange.request_id, began.elapsed(), fault, warm);

@@ -83,15 +83,17 @@ async fn ask(
     warm: &Rc<Warm>,
     record: &mut Record,
 ) -> (Box<RequestFacts>, Result<Routed, Fault>) {
-    let began = Instant::now();
-    let (request, answer) = warm.route(began, request).await;
+    let asked = Instant::now();
+    let mut began = asked;
+    let (request, answer) = warm.route(&mut began, request).await;
     exchange.connection.pace[Kind::Routing as usize].set(request.pace);
     let routed = answer.and_then(|mut answer| {
         record.route = answer.route_name.take();
         check(&exchange.snapshot, &request, answer).map_err(|text| Fault::invalid(&text))
     });
-    let took = began.elapsed();
-    record.decision = Some(record.decision.unwrap_or_default() + took);
+    let ended = Instant::now();
+    record.decision = Some(record.decision.unwrap_or_default() + (ended - asked));
+    let took = ended - began;
     exchange.worker().decided(&exchange.request_id, took, routed.as_ref().err(), warm);
     if record.route.as_ref().is_some_and(|name| name.len() > ROUTE_NAME_BYTES_MAX) {
         record.route = None;

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -128,31 +128,29 @@ impl Strain {
 
 impl Gate {
     /// Returns when a decision may begin about a request of a connection whose last one went so. Costs one load
-    /// while none is long. Half of the time that it may take is for the decision itself: where the other half is
-    /// over it begins in any case; but not after one that overran, while `others_overrun`.
+    /// while none is long. Where its patience ends it begins in any case; but not after one that overran, while
+    /// `others_overrun`.
     pub(super) async fn pass(
         self: &Rc<Self>,
         last: Pace,
-        asked: Instant,
         wall_timeout: Duration,
         others_overrun: impl Fn() -> bool,
     ) -> Result<Option<Pass>, Fault> {
         match self.strain.is_felt() {
             false => Ok(None),
-            true => Box::pin(self.wait(last, asked, wall_timeout / 2, others_overrun)).await,
+            true => Box::pin(self.wait(last, wall_timeout, others_overrun)).await,
         }
     }
 
     async fn wait(
         self: &Rc<Self>,
         last: Pace,
-        asked: Instant,
-        patience: Duration,
+        wall_timeout: Duration,
         others_overrun: impl Fn() -> bool,
     ) -> Result<Option<Pass>, Fault> {
         let patience = match self.strain.some_overran() {
-            true => patience,
-            false => patience.min(PATIENCE),
+            true => wall_timeout,
+            false => wall_timeout.min(PATIENCE),
         };
         self.strain.count_down();
         let (go, may_go) = oneshot::channel();
@@ -160,13 +158,13 @@ impl Gate {
         if !self.dispatching.replace(true) {
             tokio::task::spawn_local(self.clone().dispatch());
         }
-        match tokio::time::timeout_at((asked + patience).into(), may_go).await {
+        match tokio::time::timeout(patience, may_go).await {
             Ok(pass) => Ok(pass.ok()),
             // That the worker has much to do, too, has kept it waiting, and nothing speaks against it.
             Err(_) if last != Pace::Overran || !others_overrun() => Ok(None),
             Err(_) => {
                 let text = format!(
-                    "others overran their ticks for {patience:?} (its limit is half of `wall_timeout`)"
+                    "others overran their ticks for {patience:?} (its limit is `wall_timeout`)"
                 );
                 Err(Fault::NoInstance { text, its_own: false })
             }
@@ -274,9 +272,7 @@ mod tests {
             gate.strain.ran(LONG);
             let begin = |last| {
                 let gate = gate.clone();
-                spawn_local(
-                    async move { gate.pass(last, Instant::now(), WALL_TIMEOUT, || true).await },
-                )
+                spawn_local(async move { gate.pass(last, WALL_TIMEOUT, || true).await })
             };
             let held = begin(Pace::Quick).await.expect("it ran").expect("it begins");
             assert!(held.is_some());
@@ -305,9 +301,8 @@ mod tests {
         run(async {
             let gate = Rc::new(Gate::default());
             gate.strain.overran();
-            let pass = async |last, others| {
-                gate.pass(last, Instant::now(), Duration::from_millis(100), || others).await
-            };
+            let pass =
+                async |last, others| gate.pass(last, Duration::from_millis(100), || others).await;
             let _held = pass(Pace::Quick, true).await.expect("it begins");
             let refused = pass(Pace::Overran, true).await.expect_err("others overrun");
             assert!(matches!(refused, Fault::NoInstance { its_own: false, .. }));

@@ -85,7 +85,7 @@ impl Instance {
     pub(super) async fn decide(
         &mut self,
         warm: &Warm,
-        asked: Instant,
+        began: Instant,
         phase: Phase,
         attempt: u64,
     ) -> (Phase, Returned) {
@@ -97,20 +97,17 @@ impl Instance {
         let timed_from = strain.take_timed().then(thread_time);
         self.store.data_mut().slices.began = timed_from;
         let sampled = self.calls % SAMPLED_EVERY == 1 && slice == EPOCHS_A_TICK;
-        let began = sampled.then(Instant::now);
         let wall_max = warm.version.limits.wall_timeout;
         let returned = {
             let call = pin!(self.decide.call_async(&mut self.store, ()));
-            within(call, || asked + wall_max).await
+            within(call, || began + wall_max).await
         };
         let pace = match timed_from {
             _ if self.store.data().slices.used > 0 => Pace::Overran,
-            Some(began) => strain.ran(thread_time().saturating_sub(began)),
+            Some(from) => strain.ran(thread_time().saturating_sub(from)),
             None => Pace::Quick,
         };
-        if let Some(began) = began
-            && self.store.data().slices.used == 0
-        {
+        if sampled && self.store.data().slices.used == 0 {
             let usual = warm.usual.get();
             warm.usual.set(usual - usual / 8 + began.elapsed() / 8);
         }

@@ -38,7 +38,9 @@ pub struct Warm {
     pub(super) engine: Engine,
     pub(super) state_of: StateOf,
     idle: RefCell<Vec<Instance>>,
-    /// Instances that exist: idle, at work, or being built.
+    /// Those that are not used again, and still exist.
+    spent: RefCell<Vec<Instance>>,
+    /// Instances that exist: idle, at work, spent, or being built.
     alive: Cell<u32>,
     refilling: Cell<bool>,
     /// One of those that are alive is.
@@ -103,18 +105,19 @@ impl Warm {
         Warm {
             tally: version.stats().tally(),
             overruns: Arc::new(Semaphore::new(overruns_max(&version.limits))),
+            gate: Rc::default(),
             spare: Cell::new(spare),
             version,
             engine: engine.clone(),
             state_of,
-            idle: RefCell::new(Vec::new()),
+            idle: RefCell::default(),
+            spent: RefCell::default(),
             alive: Cell::new(0),
             refilling: Cell::new(false),
             building: Cell::new(false),
             builds_too_long: Cell::new(false),
             returned: Notify::new(),
             runaway,
-            gate: Rc::default(),
             output: Arc::new(Mutex::new(output)),
             usual: Cell::default(),
         }
@@ -149,32 +152,32 @@ impl Warm {
         }
     }
 
-    /// Asks a routing policy; somebody has waited for the answer since `asked`. The request comes back with the
-    /// answer, which nobody has checked yet.
+    /// Asks a routing policy, at `began`, or later where it had to wait: then that is moved. The request comes
+    /// back with the answer, which nobody has checked yet.
     pub async fn route(
         self: &Rc<Self>,
-        asked: Instant,
+        began: &mut Instant,
         request: Box<RequestFacts>,
     ) -> (Box<RequestFacts>, Result<Answer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Routing);
-        match self.call(asked, Phase::Route(request), 0).await {
+        match self.call(began, Phase::Route(request), 0).await {
             (Phase::Route(request), Ok(Came::Routed(answer))) => (request, Ok(answer)),
             (Phase::Route(request), Err(fault)) => (request, Err(fault)),
             _ => unreachable!("a call gives back the phase that it was given"),
         }
     }
 
-    /// Asks a retry policy about a failed attempt; somebody has waited for the answer since `asked`. What it was
-    /// asked comes back with its answer.
+    /// Asks a retry policy about a failed attempt, at `began` as for [`Warm::route`]. What it was asked comes back
+    /// with its answer.
     pub async fn judge(
         self: &Rc<Self>,
-        asked: Instant,
+        began: &mut Instant,
         request: Box<RequestFacts>,
         failed: Box<FailedAttempt>,
     ) -> (Box<RequestFacts>, Box<FailedAttempt>, Result<RetryAnswer, Fault>) {
         debug_assert_eq!(self.version.kind, Kind::Retry);
         let number = u64::from(failed.number);
-        match self.call(asked, Phase::Judge(request, failed), number).await {
+        match self.call(began, Phase::Judge(request, failed), number).await {
             (Phase::Judge(request, failed), Ok(Came::Judged(verdict))) => {
                 (request, failed, Ok(verdict))
             }
@@ -186,7 +189,7 @@ impl Warm {
     /// One call: `phase` goes into the store and comes back out of it, whatever happened.
     async fn call(
         self: &Rc<Self>,
-        asked: Instant,
+        began: &mut Instant,
         phase: Phase,
         attempt: u64,
     ) -> (Phase, Result<Came, Fault>) {
@@ -196,47 +199,52 @@ impl Warm {
         };
         let limits = &self.version.limits;
         let others_overrun = || self.overruns.available_permits() < overruns_max(limits);
-        let pass = match self.gate.pass(last, asked, limits.wall_timeout, others_overrun).await {
+        let mut waited = self.gate.strain.is_felt();
+        let pass = match self.gate.pass(last, limits.wall_timeout, others_overrun).await {
             Ok(pass) => pass,
             Err(fault) => return (phase, Err(fault)),
         };
-        let mut place = match self.take(asked + limits.wall_timeout).await {
+        let taken = match self.pop() {
+            Some(instance) => Ok(Place { warm: self, instance: Some(instance) }),
+            None => {
+                waited = true;
+                Box::pin(self.take_next()).await
+            }
+        };
+        let mut place = match taken {
             Ok(place) => place,
             Err(fault) => return (phase, Err(fault)),
         };
         drop(pass);
+        if waited {
+            *began = Instant::now();
+        }
         let instance = place.instance.as_mut().expect("taken with an instance");
-        let (phase, returned) = instance.decide(self, asked, phase, attempt).await;
+        let (phase, returned) = instance.decide(self, *began, phase, attempt).await;
         if returned.is_reusable() {
             place.put_back();
         }
         (phase, returned.0)
     }
 
-    /// An idle instance, or the next that becomes idle until then.
-    async fn take(self: &Rc<Self>, deadline: Instant) -> Result<Place<'_>, Fault> {
-        match self.pop() {
-            Some(instance) => Ok(Place { warm: self, instance: Some(instance) }),
-            None => Box::pin(self.take_next(deadline)).await,
-        }
-    }
-
-    async fn take_next(self: &Rc<Self>, deadline: Instant) -> Result<Place<'_>, Fault> {
+    /// The next instance that becomes idle within `wall_timeout`.
+    async fn take_next(self: &Rc<Self>) -> Result<Place<'_>, Fault> {
+        let patience = self.version.limits.wall_timeout;
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             let returned = self.returned.notified();
             if let Some(instance) = self.pop() {
                 return Ok(Place { warm: self, instance: Some(instance) });
             }
-            if tokio::time::timeout_at(deadline.into(), returned).await.is_err() {
-                return Err(self.no_instance());
+            if tokio::time::timeout_at(deadline, returned).await.is_err() {
+                return Err(self.no_instance(patience));
             }
         }
     }
 
     /// Why none came free. Load and other versions can keep instances at work and make building one take
     /// longer, but they do not make it run for longer.
-    fn no_instance(&self) -> Fault {
-        let patience = self.version.limits.wall_timeout;
+    fn no_instance(&self, patience: Duration) -> Fault {
         let alive = self.alive.get();
         let at_work = alive - u32::from(self.building.get());
         if at_work == 0 && self.builds_too_long.get() {
@@ -263,40 +271,58 @@ impl Warm {
         instance
     }
 
-    /// Builds instances in a task of its own until enough are idle or no more may exist.
+    /// In a task of its own: lets go of instances that are spent, then builds others until enough are idle or no
+    /// more may exist. Each of these may take most of a tick, or more where much memory goes with one: the worker
+    /// looks at its sockets in between.
     fn refill(self: &Rc<Self>) {
         if self.refilling.replace(true) {
             return;
         }
         let warm = self.clone();
         tokio::task::spawn_local(async move {
-            while warm.alive.get() < warm.version.limits.instances_max
-                && warm.idle.borrow().len() < warm.spare.get()
-            {
-                warm.alive.set(warm.alive.get() + 1);
-                warm.building.set(true);
-                let built = warm.build().await;
-                warm.building.set(false);
-                match built {
-                    Ok(instance) => {
-                        warm.idle.borrow_mut().push(instance);
-                        warm.returned.notify_one();
-                        // Each may take most of a tick: the worker looks at its sockets in between.
-                        tokio::task::yield_now().await;
-                    }
-                    Err(error) => {
-                        warm.alive.set(warm.alive.get() - 1);
-                        let policy = warm.version.kind.name();
-                        let version = &*warm.version.name;
-                        tracing::error!(policy, version, %error, "no new instance could be made");
-                        // The next call that finds nothing idle tries again; a policy that once
-                        // could be configured and now cannot is not worth a loop.
-                        break;
-                    }
+            let mut builds = true;
+            loop {
+                let spent = warm.spent.borrow_mut().pop();
+                if spent.is_some() {
+                    drop(spent);
+                    warm.alive.set(warm.alive.get() - 1);
+                } else if builds && warm.wants_more() {
+                    builds = warm.build_idle().await;
+                } else {
+                    break;
                 }
+                tokio::task::yield_now().await;
             }
             warm.refilling.set(false);
         });
+    }
+
+    fn wants_more(&self) -> bool {
+        self.alive.get() < self.version.limits.instances_max
+            && self.idle.borrow().len() < self.spare.get()
+    }
+
+    /// One more that is idle; false where none could be made. The next call that finds nothing idle tries again:
+    /// a policy that once could be configured and now cannot is not worth a loop.
+    async fn build_idle(&self) -> bool {
+        self.alive.set(self.alive.get() + 1);
+        self.building.set(true);
+        let built = self.build().await;
+        self.building.set(false);
+        match built {
+            Ok(instance) => {
+                self.idle.borrow_mut().push(instance);
+                self.returned.notify_one();
+                true
+            }
+            Err(error) => {
+                self.alive.set(self.alive.get() - 1);
+                let policy = self.version.kind.name();
+                let version = &*self.version.name;
+                tracing::error!(policy, version, %error, "no new instance could be made");
+                false
+            }
+        }
     }
 
     pub(super) async fn build(&self) -> Result<Instance, LoadError> {
@@ -335,11 +361,9 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if self.instance.take().is_some() {
-            self.warm.alive.set(self.warm.alive.get() - 1);
-            if self.warm.idle.borrow().is_empty() {
-                self.warm.refill();
-            }
+        if let Some(instance) = self.instance.take() {
+            self.warm.spent.borrow_mut().push(instance);
+            self.warm.refill();
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::endpoint::Endpoint;
 /// For a quarantine to come about.
 const QUARANTINE_MAX: Duration = Duration::from_secs(5);
 
+/// So that a decision that ends by itself right at its limit has ended within the 100 ms that [`Found`] looks at.
+const WALL_TIMEOUT_MS: u32 = 90;
+
 const TOKEN: &str = "a token of the hostile policies' bench";
 
 #[derive(Debug)]
@@ -44,7 +47,10 @@ impl Bench {
     pub(crate) async fn alone(&self, kind: Kind, behaviour: &Behaviour, good: &Gateway) -> Found {
         let mut found = Found::new(self.plan.compares);
         let component = self.guests.of(behaviour, kind);
-        let mut lines = format!("policy.{}.fault_threshold = \"off\"\n", kind.word());
+        let mut lines = format!(
+            "policy.{0}.fault_threshold = \"off\"\npolicy.{0}.wall_timeout = \"{WALL_TIMEOUT_MS}ms\"\n",
+            kind.word()
+        );
         if behaviour.fresh {
             lines += &format!("policy.{}.instances = \"fresh\"\n", kind.word());
         }

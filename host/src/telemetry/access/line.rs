@@ -49,7 +49,7 @@ pub(crate) struct Line<'a> {
     pub(crate) attempts: u32,
     /// The first [`TRIED_MAX`] of them, in their order.
     pub(crate) tried: &'a [Tried<'a>],
-    /// `decision_us`, with nanoseconds behind the point: what the routing policy took.
+    /// `decision_us`, with nanoseconds behind the point: what the routing policy took, with the wait for it.
     pub(crate) decision: Option<Duration>,
     /// The policies' versions that decided: those that the request began with, unless one of them failed.
     pub(crate) routing_version: &'a str,
