@@ -33,7 +33,7 @@ struct Plan {
 }
 
 const WHOLE: Plan = Plan {
-    rounds: 3,
+    rounds: 5,
     round: Duration::from_millis(500),
     compares: true,
     part: 0.99,

@@ -47,7 +47,7 @@ Usage: tests/endure/run [--quick] [NAME...]
   crash    the gateway killed with -9 at 50 random moments while versions change: it comes back, soon, on
            a version that was active or previous (20 s; quick: 20 times)
   hostile  policies that misbehave on half of the paths, in some 60 ways each: every call ends, the
-           other half does not notice, the process lives (13 minutes; quick: 1 minute).
+           other half does not notice, the process lives (20 minutes; quick: 1 minute).
            hostile/NAME: the one of this name, such as hostile/spin
 
 Without a name, all of them. ORCHESTRATOR_BIN names the gateway, otherwise target/release/orchestrator.";
