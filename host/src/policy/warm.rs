@@ -38,9 +38,7 @@ pub struct Warm {
     pub(super) engine: Engine,
     pub(super) state_of: StateOf,
     idle: RefCell<Vec<Instance>>,
-    /// Those that are not used again, and still exist.
-    spent: RefCell<Vec<Instance>>,
-    /// Instances that exist: idle, at work, spent, or being built.
+    /// Instances that exist: idle, at work, or being built.
     alive: Cell<u32>,
     refilling: Cell<bool>,
     /// One of those that are alive is.
@@ -111,7 +109,6 @@ impl Warm {
             engine: engine.clone(),
             state_of,
             idle: RefCell::default(),
-            spent: RefCell::default(),
             alive: Cell::new(0),
             refilling: Cell::new(false),
             building: Cell::new(false),
@@ -271,58 +268,40 @@ impl Warm {
         instance
     }
 
-    /// In a task of its own: lets go of instances that are spent, then builds others until enough are idle or no
-    /// more may exist. Each of these may take most of a tick, or more where much memory goes with one: the worker
-    /// looks at its sockets in between.
+    /// Builds instances in a task of its own until enough are idle or no more may exist.
     fn refill(self: &Rc<Self>) {
         if self.refilling.replace(true) {
             return;
         }
         let warm = self.clone();
         tokio::task::spawn_local(async move {
-            let mut builds = true;
-            loop {
-                let spent = warm.spent.borrow_mut().pop();
-                if spent.is_some() {
-                    drop(spent);
-                    warm.alive.set(warm.alive.get() - 1);
-                } else if builds && warm.wants_more() {
-                    builds = warm.build_idle().await;
-                } else {
-                    break;
+            while warm.alive.get() < warm.version.limits.instances_max
+                && warm.idle.borrow().len() < warm.spare.get()
+            {
+                warm.alive.set(warm.alive.get() + 1);
+                warm.building.set(true);
+                let built = warm.build().await;
+                warm.building.set(false);
+                match built {
+                    Ok(instance) => {
+                        warm.idle.borrow_mut().push(instance);
+                        warm.returned.notify_one();
+                        // Each may take most of a tick: the worker looks at its sockets in between.
+                        tokio::task::yield_now().await;
+                    }
+                    Err(error) => {
+                        warm.alive.set(warm.alive.get() - 1);
+                        let policy = warm.version.kind.name();
+                        let version = &*warm.version.name;
+                        tracing::error!(policy, version, %error, "no new instance could be made");
+                        // The next call that finds nothing idle tries again; a policy that once
+                        // could be configured and now cannot is not worth a loop.
+                        break;
+                    }
                 }
-                tokio::task::yield_now().await;
             }
             warm.refilling.set(false);
         });
-    }
-
-    fn wants_more(&self) -> bool {
-        self.alive.get() < self.version.limits.instances_max
-            && self.idle.borrow().len() < self.spare.get()
-    }
-
-    /// One more that is idle; false where none could be made. The next call that finds nothing idle tries again:
-    /// a policy that once could be configured and now cannot is not worth a loop.
-    async fn build_idle(&self) -> bool {
-        self.alive.set(self.alive.get() + 1);
-        self.building.set(true);
-        let built = self.build().await;
-        self.building.set(false);
-        match built {
-            Ok(instance) => {
-                self.idle.borrow_mut().push(instance);
-                self.returned.notify_one();
-                true
-            }
-            Err(error) => {
-                self.alive.set(self.alive.get() - 1);
-                let policy = self.version.kind.name();
-                let version = &*self.version.name;
-                tracing::error!(policy, version, %error, "no new instance could be made");
-                false
-            }
-        }
     }
 
     pub(super) async fn build(&self) -> Result<Instance, LoadError> {
@@ -361,9 +340,11 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            self.warm.spent.borrow_mut().push(instance);
-            self.warm.refill();
+        if self.instance.take().is_some() {
+            self.warm.alive.set(self.warm.alive.get() - 1);
+            if self.warm.idle.borrow().is_empty() {
+                self.warm.refill();
+            }
         }
     }
 }
